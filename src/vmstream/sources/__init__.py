@@ -1,0 +1,1 @@
+"""How stored bytes are found: files, pipes, compressed files, save images, snapshots."""

@@ -1,0 +1,1 @@
+"""Device state: its description, decoding by description, declaration."""
