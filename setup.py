@@ -1,0 +1,9 @@
+"""The one compiled module; everything else stands in pyproject.toml."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension("vmstream._kernels", ["src/vmstream/_kernels.pyx"], extra_compile_args=["-O3", "-g0"])
+    ]
+)
