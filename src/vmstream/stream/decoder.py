@@ -350,22 +350,20 @@ class Decoder(Incremental):
         yield from self._hold()
         self._by_what_is_left(section)
 
-    def _own_size(self, section: SectionStart) -> int | None:
+    def _own_sizes(self, section: SectionStart) -> list[int]:
         if self.extents is None:
-            return None
-        size = self.extents.own(section.idstr, section.instance_id)
-        return size if size is not None and size <= self.limits.device_state else None
+            return []
+        sizes = self.extents.own(section.idstr, section.instance_id)
+        return [size for size in sizes if size <= self.limits.device_state]
 
     def _by_description(self, section: SectionStart) -> Parse[bool]:
         """Take what the description says if a footer or an element follows."""
-        size = self._own_size(section)
-        if size is None:
-            return False
-        data = yield from self.reader.peek(size + 300)
-        if not self._ends_at(section, data, size):
-            return False
-        yield from self._take_state(size, Boundary.DESCRIPTION)
-        return True
+        for size in self._own_sizes(section):
+            data = yield from self.reader.peek(size + 300)
+            if self._ends_at(section, data, size):
+                yield from self._take_state(size, Boundary.DESCRIPTION)
+                return True
+        return False
 
     def _ends_at(self, section: SectionStart, data: memoryview, size: int) -> bool:
         """Whether a body of ``size`` bytes leaves its footer, or an element where none is written."""
@@ -416,10 +414,10 @@ class Decoder(Incremental):
         data = reader.view[reader.pos :]
         if self.extents is not None:
             self.extents.learn(data)
-        own = self._own_size(section)
-        if own is not None and (self._ends_at(section, data, own) or data[own : own + 1] == b"\x7e"):
-            self._emit_state(own, Boundary.DESCRIPTION)
-            return
+        for size in self._own_sizes(section):
+            if self._ends_at(section, data, size) or data[size : size + 1] == b"\x7e":
+                self._emit_state(size, Boundary.DESCRIPTION)
+                return
         if self.extents is not None:
             for size in self.extents.borrowed(
                 section.idstr, section.instance_id, section.version_id, data

@@ -7,7 +7,7 @@ section's footer, a layout known from elsewhere, the next section header.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from vmstream.wire.commands import COMMAND_NUMBERS
@@ -25,7 +25,7 @@ _LAST_STEP = 1 << 20
 class Extents(Protocol):
     """Sizes that a body may have, best first."""
 
-    def own(self, idstr: str, instance_id: int) -> int | None:
+    def own(self, idstr: str, instance_id: int) -> Sequence[int]:
         """Bytes by the description of this very stream, when it is known."""
 
     def learn(self, tail: memoryview) -> None:

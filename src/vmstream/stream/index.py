@@ -102,6 +102,17 @@ class Index:
         np.add.at(table, (self.block, self.kind), self.count.astype(np.int64))
         return table
 
+    def covered(self) -> NDArray[np.int64]:
+        """Pages of each block that at least one record holds."""
+        covered = np.zeros(len(self.blocks), np.int64)
+        first = self.block.astype(np.int64) << 33 | self.page
+        order = np.argsort(first, kind="stable")
+        start, stop = first[order], (first + self.count)[order]
+        reached = np.maximum.accumulate(np.concatenate(([0], stop[:-1]))) if len(stop) else stop
+        new = np.maximum(stop - np.maximum(start, reached), 0)
+        np.add.at(covered, self.block[order], new)
+        return covered
+
     def pages(self) -> Iterator[tuple[PageKind, str, int, int, int]]:
         """Every record as (kind, block, page, offset, channel). Slow: for small streams and tests."""
         strides = {PageKind.ZERO: 9, PageKind.NORMAL: 8 + self.page_size}

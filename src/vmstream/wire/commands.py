@@ -93,7 +93,7 @@ def read_command(reader: Reader) -> Parse[Command]:
     """Read everything after the 0x08 byte.
 
     Raises:
-        Malformed: an unknown command, or a length that QEMU refuses.
+        Malformed: an unknown command, or a length or payload that QEMU refuses.
     """
     offset = reader.offset - 1
     number = yield from reader.integer(2, "a command's number")
@@ -116,7 +116,10 @@ def read_command(reader: Reader) -> Parse[Command]:
             found=length,
         )
     payload = bytes((yield from reader.take(length, f"the payload of {command.name}")))
-    return Command(offset, number, payload)
+    record = Command(offset, number, payload)
+    if command == CommandType.POSTCOPY_RAM_DISCARD:
+        discard_ranges(record)
+    return record
 
 
 def encode_discard(name: str, ranges: Iterable[tuple[int, int]]) -> bytes:
@@ -127,11 +130,7 @@ def encode_discard(name: str, ranges: Iterable[tuple[int, int]]) -> bytes:
 
 
 def command_details(command: Command) -> dict[str, object]:
-    """The payload's meaning, for a report.
-
-    Raises:
-        Malformed: a payload that does not hold what its command needs.
-    """
+    """The payload's meaning, for a report."""
     payload = command.payload
     match command.command:
         case CommandType.PING:

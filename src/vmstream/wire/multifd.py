@@ -108,6 +108,11 @@ class MultifdPacket:
         return bool(self.flags & MultifdFlag.SYNC)
 
     @property
+    def header_size(self) -> int:
+        """Bytes before the payload."""
+        return _HEADER.size + 8 * self.pages_alloc
+
+    @property
     def payload_size(self) -> int:
         """Bytes that follow the header."""
         return self.next_packet_size if self.normal_pages else 0
