@@ -80,18 +80,17 @@ download() {
         give_up "could not fetch QEMU from $release"
 }
 
+# QEMU looks for its modules and firmware under qemu-bundle beside its binary when there is one.
 write_wrapper() {
-    cat >"$1" <<'WRAPPER'
+    ln -s ../.. "$1/root/usr/bin/qemu-bundle"
+    cat >"$1/qemu-system-x86_64" <<'WRAPPER'
 #!/bin/sh
 # QEMU from the tree beside this file, with its own libraries, modules and firmware.
 tree=$(dirname "$(readlink -f "$0")")/root
-libraries=$tree/usr/lib/$(uname -m)-linux-gnu
-export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-export QEMU_MODULE_DIR="$libraries/qemu"
-exec "$tree/usr/bin/qemu-system-x86_64" -L "$tree/usr/share/qemu" \
-    -L "$tree/usr/share/seabios" -L "$tree/usr/lib/ipxe/qemu" "$@"
+export LD_LIBRARY_PATH="$tree/usr/lib/$(uname -m)-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+exec "$tree/usr/bin/qemu-system-x86_64" "$@"
 WRAPPER
-    chmod +x "$1"
+    chmod +x "$1/qemu-system-x86_64"
 }
 
 unpack_newer() {
@@ -109,7 +108,7 @@ unpack_newer() {
     for package in "$scratch"/cache/archives/*.deb; do
         dpkg-deb -x "$package" "$newer.new/root"
     done
-    write_wrapper "$newer.new/qemu-system-x86_64"
+    write_wrapper "$newer.new"
     "$newer.new/qemu-system-x86_64" --version >/dev/null || give_up "the unpacked QEMU does not start"
     rm -rf "$newer"
     mv "$newer.new" "$newer"
