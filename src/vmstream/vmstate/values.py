@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vmstream.vmstate.description import Description, Field
+from vmstream.vmstate.description import Description
 
 __all__ = ["INTEGERS", "Array", "List", "Scalar", "Struct", "Value", "to_plain", "walk"]
 
@@ -155,7 +155,7 @@ class List:
     """Elements that are no plain numbers, or not all alike."""
 
     type: str
-    """``struct``, ``qtailq``, ``qlist``, ``gtree``, or the elements' wire type."""
+    """``qtailq``, ``qlist``, ``gtree``; ``array`` for entries of one name."""
     offset: int
     raw: memoryview
     items: list[Value] = field(default_factory=list)

@@ -165,9 +165,7 @@ def _body_size(description: Description, *, corrected: bool) -> int | None:
     stack = [description]
     while stack:
         current = stack.pop()
-        for field, count in zip(
-            current.fields, counts(current, corrected=corrected), strict=True
-        ):
+        for field, count in zip(current.fields, counts(current, corrected=corrected), strict=True):
             if field.size is None:
                 return None
             total += field.size * count
@@ -235,7 +233,11 @@ class _Builder:
         if len(pairs) == 3:
             # More than half of all objects are such leaves; most repeat an earlier one.
             (first, name), (second, type_), (third, size) = pairs
-            if (first, second, third) == LEAF_KEYS and type(size) is int and type(name) is type(type_) is str:
+            if (
+                (first, second, third) == LEAF_KEYS
+                and type(size) is int
+                and type(name) is type(type_) is str
+            ):
                 return self.leaves.get((name, type_, size)) or self.field(pairs)
         members = dict(pairs)
         if "type" in members:
