@@ -36,7 +36,9 @@ Exit status: 0 fine, 1 a finding, 2 usage or unreadable input.
 def usage() -> str:
     """What ``vmstream --help`` prints."""
     width = max(map(len, VERBS))
-    return USAGE.format(verbs="\n".join(f"  {verb:{width}}  {what}" for verb, what in VERBS.items()))
+    return USAGE.format(
+        verbs="\n".join(f"  {verb:{width}}  {what}" for verb, what in VERBS.items())
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

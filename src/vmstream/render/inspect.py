@@ -123,7 +123,9 @@ def _blocks(report: InspectReport) -> None:
 
 def _block_row(block: BlockReport, shown: list[str], missing: bool) -> list[str | Text]:
     row: list[str | Text] = [printable(block.name), size(block.size)]
-    row += [f"{getattr(block.pages, kind):,}" if getattr(block.pages, kind) else "" for kind in shown]
+    row += [
+        f"{getattr(block.pages, kind):,}" if getattr(block.pages, kind) else "" for kind in shown
+    ]
     if missing:
         row.append(Text(f"{block.missing:,}" if block.missing else "", "yellow"))
     return row
@@ -131,7 +133,9 @@ def _block_row(block: BlockReport, shown: list[str], missing: bool) -> list[str 
 
 def _devices(report: InspectReport) -> None:
     """The largest devices by state; the rest by number."""
-    table = plain_table(("device", "left"), ("version", "right"), ("state", "right"), ("at", "right"))
+    table = plain_table(
+        ("device", "left"), ("version", "right"), ("state", "right"), ("at", "right")
+    )
     largest = sorted(report.devices, key=lambda device: -device.state_size)[:_DEVICE_LINES]
     for device in sorted(largest, key=lambda device: device.offset):
         name = f"{printable(device.name)}:{device.instance_id}"

@@ -160,8 +160,10 @@ def _raw_tree(device: DeviceState, full: bool) -> Tree:
         rest = "" if len(shown) == len(field.raw) else f"... {size(len(field.raw))}"
         tree.add(
             Text.assemble(
-                (f"{field.offset:#010x} ", "dim"), f"{shown.hex()}{rest} ",
-                (printable(field.path), "cyan"), f" {_short(field.value)}",
+                (f"{field.offset:#010x} ", "dim"),
+                f"{shown.hex()}{rest} ",
+                (printable(field.path), "cyan"),
+                f" {_short(field.value)}",
             )  # fmt: skip
         )
     return tree

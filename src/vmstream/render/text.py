@@ -23,7 +23,9 @@ def size(value: int | None) -> str:
         if amount < 1024 or unit == _UNITS[-1]:
             break
         amount /= 1024
-    return f"{amount:.0f} {unit}" if amount >= 100 or amount == int(amount) else f"{amount:.1f} {unit}"
+    return (
+        f"{amount:.0f} {unit}" if amount >= 100 or amount == int(amount) else f"{amount:.1f} {unit}"
+    )
 
 
 def count(number: int, noun: str) -> str:

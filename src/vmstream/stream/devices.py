@@ -112,9 +112,7 @@ class Devices:
         own = self._own.get((section.name, section.instance_id))
         candidates: list[Description] = []
         if own is None and self._borrowed is not None:
-            found = self._borrowed.candidates(
-                section.name, section.instance_id, section.version
-            )
+            found = self._borrowed.candidates(section.name, section.instance_id, section.version)
             candidates = list(found)
         return Device(section, own, candidates, seen[section.key])
 

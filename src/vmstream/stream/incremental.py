@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+
 from vmstream.errors import StreamError, Truncated
 from vmstream.stream.events import Event, Fault
 from vmstream.wire.limits import DEFAULT_LIMITS, Limits
@@ -10,6 +11,8 @@ from vmstream.wire.reader import Parse, Reader
 from vmstream.wire.sections import Raw
 
 __all__ = ["Incremental"]
+
+
 class Incremental(ABC):
     """A grammar run over bytes as they arrive.
 

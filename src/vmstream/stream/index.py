@@ -232,9 +232,7 @@ class IndexBuilder:
             self._add_normal(packet, block, np.asarray(normal, np.int64), payload_offset)
             pages = np.asarray(zero, np.int64)
             starts, counts = _page_runs(pages)
-            self._append_runs(
-                PageKind.MULTIFD_ZERO, block, pages[starts], counts, payload_offset
-            )
+            self._append_runs(PageKind.MULTIFD_ZERO, block, pages[starts], counts, payload_offset)
         if packet.sync:
             self.sync()
 
@@ -249,8 +247,12 @@ class IndexBuilder:
             if len(pages):
                 self._packets.append(
                     Packet(
-                        self._channel, payload_offset, packet.payload_size, base,
-                        len(pages), packet.method,
+                        self._channel,
+                        payload_offset,
+                        packet.payload_size,
+                        base,
+                        len(pages),
+                        packet.method,
                     )  # fmt: skip
                 )
             self._position += len(pages) * self.page_size

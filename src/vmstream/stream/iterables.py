@@ -85,7 +85,10 @@ def _storage_attributes(owner: Incremental, section: SectionStart) -> Parse[None
             return
         if record.flags == StorageFlag.DONE:
             after = yield from owner.reader.peek(8)
-            if int.from_bytes(after, "big") & 0xFFF != StorageFlag.EOS or after[0] == Element.FOOTER:
+            if (
+                int.from_bytes(after, "big") & 0xFFF != StorageFlag.EOS
+                or after[0] == Element.FOOTER
+            ):
                 return
 
 

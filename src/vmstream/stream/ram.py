@@ -215,7 +215,9 @@ class RamReader:
     def _cut(self) -> Truncated:
         reader = self.owner.reader
         rest = reader.available
-        what = f"{rest} bytes into a page record" if rest else "before the end mark of a RAM section"
+        what = (
+            f"{rest} bytes into a page record" if rest else "before the end mark of a RAM section"
+        )
         return Truncated(f"the input ends {what}", offset=reader.offset)
 
     def _refusal(self, stop: Stop) -> Malformed:

@@ -219,7 +219,11 @@ class _MainPass:
                 stream.sections.append(self.section)
 
     def _open_section(self, event: SectionStart) -> None:
-        head = 5 if not event.has_identity else 14 + len(event.idstr.encode("utf-8", "surrogateescape"))
+        head = (
+            5
+            if not event.has_identity
+            else 14 + len(event.idstr.encode("utf-8", "surrogateescape"))
+        )
         self.section = Section(
             event.kind, event.idstr, event.instance_id, event.section_id, event.version_id,
             event.offset, event.offset + head, packaged=self.package > 0,
@@ -329,9 +333,7 @@ def _channel_kind(head: bytes) -> str:
     return "preempt"
 
 
-def _take_channel(
-    stream: Stream, builder: IndexBuilder, channel: Channel, event: Event
-) -> None:
+def _take_channel(stream: Stream, builder: IndexBuilder, channel: Channel, event: Event) -> None:
     match event:
         case InitialPacket():
             channel.initial = event

@@ -196,9 +196,7 @@ def _blocks(stream: Stream) -> tuple[BlockReport, ...]:
             kinds[PageKind.MULTIFD],
             kinds[PageKind.MAPPED],
         )
-        reports.append(
-            BlockReport(block.name, block.used_length, report, 0 if mapped else missing)
-        )
+        reports.append(BlockReport(block.name, block.used_length, report, 0 if mapped else missing))
     return tuple(reports)
 
 

@@ -156,9 +156,7 @@ def _description_findings(stream: Stream) -> Iterator[Finding]:
     for key in sent:
         if key not in described:
             section = places[key]
-            yield Finding(
-                f"{section.key} is sent but not described", section.offset, section.name
-            )
+            yield Finding(f"{section.key} is sent but not described", section.offset, section.name)
     for name, instance in described:
         if (name, instance) not in places and stream.fatal is None:
             yield Finding(f"{name}:{instance} is described but not sent", None, name)

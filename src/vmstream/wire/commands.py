@@ -15,7 +15,14 @@ from vmstream.errors import Malformed
 from vmstream.wire.reader import Parse, Reader, bytes_of, text_of
 from vmstream.wire.sections import Element
 
-__all__ = ["COMMAND_NUMBERS", "Command", "CommandType", "PackageEnd", "command_details", "read_command"]
+__all__ = [
+    "COMMAND_NUMBERS",
+    "Command",
+    "CommandType",
+    "PackageEnd",
+    "command_details",
+    "read_command",
+]
 
 
 class CommandType(IntEnum):

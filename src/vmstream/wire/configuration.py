@@ -73,9 +73,7 @@ def read_configuration(reader: Reader, limits: Limits) -> Parse[Configuration]:
         part = yield from reader.counted("a configuration subsection's name")
         version = yield from reader.integer(4, "a configuration subsection's version")
         if version != 1:
-            raise Malformed(
-                f"{part} has version {version}", offset=at, expected=1, found=version
-            )
+            raise Malformed(f"{part} has version {version}", offset=at, expected=1, found=version)
         if part == TARGET_PAGE_BITS:
             page_bits = yield from reader.integer(4, "the target page bits")
             if not 8 <= page_bits <= 20:

@@ -68,9 +68,7 @@ def bitmap_size(pages: int) -> int:
     return (pages + 63) // 64 * 8
 
 
-def read_mapped_header(
-    reader: Reader, used_length: int, limits: Limits
-) -> Parse[MappedRamHeader]:
+def read_mapped_header(reader: Reader, used_length: int, limits: Limits) -> Parse[MappedRamHeader]:
     """Read and check one block's header.
 
     Raises:

@@ -203,9 +203,7 @@ def read_packet(reader: Reader, page_size: int) -> Parse[MultifdPacket | DeviceS
         )
     raw = yield from reader.take(8 * room, "a multifd packet's page offsets")
     offsets = struct.unpack(f">{room}Q", raw)
-    return MultifdPacket(
-        at, flags, alloc, normal, size, number, zero, reserved, name, offsets
-    )
+    return MultifdPacket(at, flags, alloc, normal, size, number, zero, reserved, name, offsets)
 
 
 def _read_device_state(reader: Reader) -> Parse[DeviceStatePacket]:

@@ -207,7 +207,9 @@ class Pages:
         """The second and later records of a run: header and payload at a fixed stride."""
         stride = 8 + length
         records = np.empty((count, stride), np.uint8)
-        addresses = (np.arange(page, page + count, dtype=np.uint64) * self.page_size) | np.uint64(flags)
+        addresses = (np.arange(page, page + count, dtype=np.uint64) * self.page_size) | np.uint64(
+            flags
+        )
         records[:, :8] = addresses.astype(">u8").view(np.uint8).reshape(count, 8)
         at = offset - self.base + length + 8
         source = np.frombuffer(self.view, np.uint8, (count - 1) * stride + length, at)
