@@ -13,7 +13,15 @@ from cyclopts import App, CycloptsError, Parameter
 
 from vmstream.errors import StreamError
 
-__all__ = ["Input", "Output", "run_verb"]
+__all__ = [
+    "DEFAULT_INPUT",
+    "DEFAULT_OUTPUT",
+    "Channels",
+    "Input",
+    "Output",
+    "Stream",
+    "run_verb",
+]
 
 Stream = Annotated[str, Parameter(help="The stream: a path, a URL, or - for standard input.")]
 Channels = Annotated[
@@ -43,6 +51,10 @@ class Output:
     "Print the whole report as JSON."
     debug: Annotated[bool, Parameter(negative=())] = False
     "Show the traceback of an error."
+
+
+DEFAULT_INPUT = Input()
+DEFAULT_OUTPUT = Output()
 
 
 def run_verb(verb: str, words: list[str]) -> int:

@@ -6,7 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vmstream.cli.run import Channels, Input, Output, Stream
+from vmstream.cli.run import (
+    DEFAULT_INPUT,
+    DEFAULT_OUTPUT,
+    Channels,
+    Input,
+    Output,
+    Stream,
+)
 from vmstream.cli.streams import open_input, print_json
 
 
@@ -17,8 +24,8 @@ def command(
     field: str | None = None,
     raw: Annotated[bool, Parameter(negative=())] = False,
     full: Annotated[bool, Parameter(negative=())] = False,
-    source: Input = Input(),
-    output: Output = Output(),
+    source: Input = DEFAULT_INPUT,
+    output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Decoded device state.
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from vmstream.cli.run import Channels, Input, Output, Stream
+from vmstream.cli.run import (
+    DEFAULT_INPUT,
+    DEFAULT_OUTPUT,
+    Channels,
+    Input,
+    Output,
+    Stream,
+)
 from vmstream.cli.streams import open_input, print_json
 
 
 def command(
-    stream: Stream, *channels: Channels, source: Input = Input(), output: Output = Output()
+    stream: Stream,
+    *channels: Channels,
+    source: Input = DEFAULT_INPUT,
+    output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Check structure, footers, order, description against bytes, pages, and the end."""
     from vmstream.tools.verify import verify

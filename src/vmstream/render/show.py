@@ -164,7 +164,7 @@ def _raw_tree(device: DeviceState, full: bool) -> Tree:
                 f"{shown.hex()}{rest} ",
                 (printable(field.path), "cyan"),
                 f" {_short(field.value)}",
-            )  # fmt: skip
+            )
         )
     return tree
 

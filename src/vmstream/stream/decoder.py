@@ -77,7 +77,7 @@ class Decoder(Incremental):
 
     def _run(self) -> Parse[None]:
         head = yield from self.reader.peek(8)
-        if head[:1] == b"\x08" and int.from_bytes(head[1:3], "big") in COMMAND_NUMBERS:
+        if bytes(head[:1]) == b"\x08" and int.from_bytes(head[1:3], "big") in COMMAND_NUMBERS:
             self.ram.open_ended = True  # the stream of a resumed post-copy has no file header
         elif (yield from self._file_header()) == FILE_VERSION_COMPAT:
             yield from self._compat_sections()
@@ -97,7 +97,8 @@ class Decoder(Incremental):
                 expected="51 45 56 4d",
                 found=bytes(head[:4]).hex(" ") or "nothing",
             )
-        _, version = struct.unpack(">II", (yield from reader.take(8)))
+        yield from reader.take(4)
+        version = yield from reader.integer(4, "the file version")
         if version not in (FILE_VERSION, FILE_VERSION_COMPAT):
             raise NotAStream(
                 f"the file version {version} is unknown", offset=4, expected="2 or 3", found=version
@@ -366,7 +367,7 @@ class Decoder(Incremental):
         return False
 
     def _ends_at(self, section: SectionStart, data: memoryview, size: int) -> bool:
-        """Whether a body of ``size`` bytes leaves its footer, or an element where none is written."""
+        """Whether a footer, or an element where none is written, follows ``size`` bytes."""
         if size > len(data):
             return False
         after = data[size:]
@@ -415,7 +416,7 @@ class Decoder(Incremental):
         if self.extents is not None:
             self.extents.learn(data)
         for size in self._own_sizes(section):
-            if self._ends_at(section, data, size) or data[size : size + 1] == b"\x7e":
+            if self._ends_at(section, data, size) or bytes(data[size : size + 1]) == b"\x7e":
                 self._emit_state(size, Boundary.DESCRIPTION)
                 return
         if self.extents is not None:

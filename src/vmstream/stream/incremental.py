@@ -51,7 +51,7 @@ class Incremental(ABC):
         return self._drain()
 
     def skip(self, count: int) -> list[Event]:
-        """Pass over up to :attr:`skippable` bytes that were not fed (the source sought past them)."""
+        """Pass over up to :attr:`skippable` bytes that the source sought past."""
         if not 0 < count <= self.skippable:
             raise ValueError(f"{count} bytes can not be skipped here, at most {self.skippable}")
         self.reader.skip_ahead(count)

@@ -114,7 +114,7 @@ class Index:
         return covered
 
     def pages(self) -> Iterator[tuple[PageKind, str, int, int, int]]:
-        """Every record as (kind, block, page, offset, channel). Slow: for small streams and tests."""
+        """Every record as (kind, block, page, offset, channel); slow, for small streams."""
         strides = {PageKind.ZERO: 9, PageKind.NORMAL: 8 + self.page_size}
         for segment in self.segments:
             for run in range(segment.start, segment.stop):
@@ -194,7 +194,7 @@ class IndexBuilder:
         )  # fmt: skip
 
     def _joins(self, event: Pages) -> bool:
-        """Whether the batch's first run goes on where the last one stopped (a split of the input)."""
+        """Whether the batch's first run goes on where the last one stopped: the input was split."""
         if self._size == self._start:
             return False
         runs, last, columns = event.runs, self._size - 1, self._columns
@@ -253,7 +253,7 @@ class IndexBuilder:
                         base,
                         len(pages),
                         packet.method,
-                    )  # fmt: skip
+                    )
                 )
             self._position += len(pages) * self.page_size
         offsets = base + starts * self.page_size
@@ -312,7 +312,7 @@ _BITMAP_STEP = 1 << 20
 def _set_runs(
     bitmap: NDArray[np.uint8], pages: int
 ) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Runs of set bits as arrays (first page, page after the last), a step of the bitmap at a time."""
+    """Runs of set bits as arrays (first page, page after the last), some at a time."""
     for at in range(0, len(bitmap), _BITMAP_STEP):
         bits = np.unpackbits(bitmap[at : at + _BITMAP_STEP], bitorder="little")
         bits = bits[: max(pages - at * 8, 0)]

@@ -18,7 +18,10 @@ HPTE_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class HtabHeader:
-    """The be32 that begins a body: 0 before chunks, all ones without a table, else log2 of its size."""
+    """The be32 that begins a body.
+
+    0 before chunks, all ones without a table, else log2 of the table's bytes.
+    """
 
     offset: int
     value: int

@@ -219,7 +219,7 @@ class Reader:
         return self.view[self.pos : self.pos + count]
 
     def some(self, count: int) -> Parse[memoryview]:
-        """At least one and at most ``count`` bytes, whatever stands in one buffer; empty at the end."""
+        """One to ``count`` bytes, as many as stand in one buffer; none at the end."""
         if not self.has(1) and not (yield from self.need(1)):
             return memoryview(b"")
         if self._next is not None and self.pos >= self._left:
