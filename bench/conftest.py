@@ -78,8 +78,10 @@ def measure() -> Callable[[Sequence[str | Path]], Measured]:
     """Run a command to its end, with its output thrown away, and measure it from outside."""
 
     def run(command: Sequence[str | Path]) -> Measured:
-        runner = [sys.executable, "-I", "-S", Path(__file__).with_name("measured.py")]
-        said = subprocess.run([*runner, *command], stdout=subprocess.PIPE, check=True).stdout
+        runner = [sys.executable, "-I", "-S", str(Path(__file__).with_name("measured.py"))]
+        said = subprocess.run(
+            [*runner, *map(str, command)], stdout=subprocess.PIPE, check=True
+        ).stdout
         return Measured(**json.loads(said))
 
     return run

@@ -369,7 +369,7 @@ class Decoder(Incremental):
         """Whether a body of ``size`` bytes leaves its footer, or an element where none is written."""
         if size > len(data):
             return False
-        after = data[size : size + 300]
+        after = data[size:]
         if bytes(after[:5]) == b"\x7e" + section.section_id.to_bytes(4, "big"):
             return self.footers is not False
         if self.footers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,16 +24,21 @@ class Device:
     """
 
     def __init__(
-        self, section: Section, own: DeviceDescription | None, candidates: list[Description]
+        self,
+        section: Section,
+        own: DeviceDescription | None,
+        candidates: list[Description],
+        repeat: int = 1,
     ) -> None:
         self.section = section
+        self._repeat = repeat
         self._own = own
         self._candidates = candidates
 
     @property
     def key(self) -> str:
-        """``name:instance``."""
-        return self.section.key
+        """``name:instance``; ``name:instance#2`` where the stream sends that a second time."""
+        return self.section.key if self._repeat == 1 else f"{self.section.key}#{self._repeat}"
 
     @property
     def data(self) -> bytes:
@@ -98,9 +104,11 @@ class Devices:
         self._borrowed = stream.borrowed
         own = stream.description.devices if stream.description else ()
         self._own = {(device.name, device.instance_id): device for device in own}
-        self._devices = [self._device(section) for section in stream.states]
+        seen: Counter[str] = Counter()
+        self._devices = [self._device(section, seen) for section in stream.states]
 
-    def _device(self, section: Section) -> Device:
+    def _device(self, section: Section, seen: Counter[str]) -> Device:
+        seen[section.key] += 1
         own = self._own.get((section.name, section.instance_id))
         candidates: list[Description] = []
         if own is None and self._borrowed is not None:
@@ -108,7 +116,7 @@ class Devices:
                 section.name, section.instance_id, section.version
             )
             candidates = list(found)
-        return Device(section, own, candidates)
+        return Device(section, own, candidates, seen[section.key])
 
     def __iter__(self) -> Iterator[Device]:
         return iter(self._devices)

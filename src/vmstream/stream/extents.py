@@ -78,13 +78,11 @@ def _is_header(data: memoryview, closed: bool) -> bool | None:
 
 def _is_end(data: memoryview, closed: bool) -> bool | None:
     """After EOF stands nothing, the description, or padding."""
-    if len(data) < 7:
-        if bytes(data[1:2]) not in (b"", b"\x06", b"\0"):
-            return False
-        return closed or None
-    if data[1] == Element.DESCRIPTION:
-        return data[6] == ord("{")
-    return data[1] == 0
+    if len(data) < 7 and not closed:
+        return None if bytes(data[1:2]) in (b"", b"\x06", b"\0") else False
+    if bytes(data[1:2]) == b"\x06":
+        return bytes(data[6:7]) in (b"{", b"")
+    return not any(data[1:])
 
 
 def find_footer(

@@ -61,6 +61,10 @@ class RamReader:
         guessed: the page size was found by looking at records.
         ignore_shared, mapped: the capabilities that change the block list.
         postcopy_sizes: the bits of POSTCOPY_ADVISE's page sizes, 0 without it.
+        origin: position in its file of the stream's first byte.
+        flat: RAM version 3, whose records name no block.
+        open_ended: the block list was not seen, so names are taken as they come.
+        bare: records with no section around them, which end where the input ends.
     """
 
     def __init__(self, owner: Incremental, page_bits: int | None = None) -> None:
@@ -75,6 +79,7 @@ class RamReader:
         self.origin = 0
         self.flat = False
         self.open_ended = False
+        self.bare = False
         self._index: dict[str, int] = {}
         self._current = -1
         self._table = RunTable(_BATCH)
@@ -107,12 +112,13 @@ class RamReader:
 
         That is what a post-copy preempt channel carries.
         """
-        reader = self.owner.reader
-        while (yield from reader.need(1)) and (yield from self._step()):
+        self.bare = True
+        while (yield from self.owner.reader.need(1)) and (yield from self._step()):
             pass
 
     def _step(self) -> Parse[bool]:
         """Read a batch of pages or one other record; False after EOS."""
+        reader = self.owner.reader
         if self.page_bits is None and (yield from self._find_page_size()):
             return (yield from self._mark())
         stop = yield from self._scan(0)
@@ -121,6 +127,8 @@ class RamReader:
         if stop == Stop.MARK:
             return (yield from self._mark())
         if stop == Stop.NEED:
+            if self.bare and not (yield from reader.need(1)):
+                return False
             yield from self._more()
         elif stop not in (Stop.FULL, Stop.NAMED):
             raise self._refusal(Stop(stop))

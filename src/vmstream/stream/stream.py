@@ -167,15 +167,17 @@ class Stream:
     def rounds(self) -> int:
         """An estimate of the passes over memory, from how often the order of pages starts over.
 
-        Nothing in a stream marks a new round. 0 without page records.
+        Nothing in a stream marks a new round. 0 without page records, and with
+        compress threads, whose pages come in any order.
         """
         index = self.index
         main = [s for s in index.segments if s.channel == 0]
         if not main:
             return 0
         last = max(s.stop for s in main)
-        sent = index.kind[:last] < PageKind.MULTIFD
-        place = index.block[:last][sent].astype(np.int64) << 32 | index.page[:last][sent]
+        if (index.kind[:last] >= PageKind.COMPRESSED).any():
+            return 0
+        place = index.block[:last].astype(np.int64) << 32 | index.page[:last]
         return int((np.diff(place) < 0).sum()) + 1 if len(place) else 0
 
     @property

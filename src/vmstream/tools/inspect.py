@@ -279,7 +279,9 @@ def _missing_pages(stream: Stream, blocks: tuple[BlockReport, ...]) -> list[str]
     total = sum(missing.values())
     names = ", ".join(list(missing)[:3]) + (", ..." if len(missing) > 3 else "")
     capabilities = stream.capabilities
-    if "x-ignore-shared" in capabilities:
+    if any("virtio-mem" in section.name for section in stream.states):
+        why = "memory that virtio-mem has unplugged is not sent"
+    elif "x-ignore-shared" in capabilities:
         why = "left out by x-ignore-shared, or never sent"
     elif "postcopy-ram" in capabilities:
         why = "post-copy sent them on another channel, or not at all"

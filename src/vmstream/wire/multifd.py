@@ -82,7 +82,7 @@ class MultifdPacket:
     offset: int
     flags: int
     pages_alloc: int
-    """Room for page offsets: 524288 / page size."""
+    """Room for page offsets: 524288 / page size; 0 in a SYNC packet of 9.0 and later."""
     normal_pages: int
     next_packet_size: int
     packet_num: int
@@ -93,7 +93,7 @@ class MultifdPacket:
     block_name: bytes
     """256 bytes, NUL padded."""
     page_offsets: tuple[int, ...]
-    """Bytes within the block: all ``pages_alloc`` of them as on the wire."""
+    """Bytes within the block: all that there is room for, used or not."""
 
     @property
     def method(self) -> MultifdMethod:
@@ -110,7 +110,7 @@ class MultifdPacket:
     @property
     def header_size(self) -> int:
         """Bytes before the payload."""
-        return _HEADER.size + 8 * self.pages_alloc
+        return _HEADER.size + 8 * len(self.page_offsets)
 
     @property
     def payload_size(self) -> int:
@@ -187,7 +187,7 @@ def read_packet(reader: Reader, page_size: int) -> Parse[MultifdPacket | DeviceS
     _, _, flags, alloc, normal, size, number, zero, reserved, name = fields
     _check_flags(at, flags)
     room = PACKET_SIZE // page_size
-    if alloc != room:
+    if alloc != room and (alloc or normal or zero):
         raise Malformed(
             f"a multifd packet for {alloc} pages does not fit the page size {page_size}",
             offset=at + 12,
@@ -201,8 +201,8 @@ def read_packet(reader: Reader, page_size: int) -> Parse[MultifdPacket | DeviceS
             expected=f"at most {alloc}",
             found=normal + zero,
         )
-    raw = yield from reader.take(8 * alloc, "a multifd packet's page offsets")
-    offsets = struct.unpack(f">{alloc}Q", raw)
+    raw = yield from reader.take(8 * room, "a multifd packet's page offsets")
+    offsets = struct.unpack(f">{room}Q", raw)
     return MultifdPacket(
         at, flags, alloc, normal, size, number, zero, reserved, name, offsets
     )
