@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from vmstream.errors import SourceError
-from vmstream.sources.source import MIB, Source
+from vmstream.sources.source import MIB, Closeable, Source
 
 __all__ = ["DeviceFile", "MappedFile", "MemorySource", "ObjectFile"]
 
@@ -162,19 +162,19 @@ class MappedFile(DeviceFile):
 class ObjectFile(_Positioned):
     """A file object that can seek; read from where it stands when it is given."""
 
-    def __init__(self, stream: BinaryIO, name: str, *, owned: bool) -> None:
-        """Read ``stream``; close it at the end if it is ``owned``."""
+    def __init__(self, stream: BinaryIO, name: str, owner: Closeable | None) -> None:
+        """Read ``stream``; close ``owner`` at the end, unless the caller keeps it."""
         self.name = name
         self.details = {}
         self._stream = stream
-        self._owned = owned
+        self._owner = owner
         self.origin = self._call(stream.tell)
         self.size = max(self._call(stream.seek, 0, os.SEEK_END) - self.origin, 0)
 
     def close(self) -> None:
-        if self._owned:
-            self._owned = False
-            self._stream.close()
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
 
     def _read_some(self, offset: int, length: int) -> bytes:
         self._call(self._stream.seek, self.origin + offset)

@@ -13,7 +13,7 @@ from vmstream.errors import LimitExceeded, SourceError
 from vmstream.sources.files import DeviceFile, MappedFile, MemorySource, ObjectFile
 from vmstream.sources.sequential import ObjectPipe, Pipe
 from vmstream.sources.slice import Slice
-from vmstream.sources.source import Limits, Source
+from vmstream.sources.source import Closeable, Limits, Source
 
 __all__ = ["Target", "open_source"]
 
@@ -160,7 +160,7 @@ def _source_of(descriptor: int, status: os.stat_result, name: str) -> Source:
         return DeviceFile(descriptor, status.st_size, name)
 
 
-def _open_object(stream: Any, name: str | None = None, *, owned: bool = False) -> Source:
+def _open_object(stream: Any, name: str | None = None, owner: Closeable | None = None) -> Source:
     if isinstance(stream, io.TextIOBase):
         raise TypeError("a stream is bytes: open the file in binary mode")
     if name is None:
@@ -168,8 +168,8 @@ def _open_object(stream: Any, name: str | None = None, *, owned: bool = False) -
         name = given if isinstance(given, str) else f"<{type(stream).__name__}>"
     binary = cast(BinaryIO, stream)
     if _can_seek(stream):
-        return ObjectFile(binary, name, owned=owned)
-    return ObjectPipe(binary, name, owned=owned)
+        return ObjectFile(binary, name, owner)
+    return ObjectPipe(binary, name, owner)
 
 
 def _can_seek(stream: Any) -> bool:
@@ -184,10 +184,12 @@ def _open_url(url: str) -> Source:
 
     name = PASSWORD.sub(r"\1:***@", url)
     try:
-        stream = fsspec.open(url, "rb").open()
+        opened = fsspec.open(url, "rb")
+        stream = opened.open()
     except OSError:
         raise
     except Exception as error:
         # An unknown protocol, a store's client that is not installed, or what that raises.
         raise SourceError(f"the URL could not be opened: {error}", file=name) from error
-    return _open_object(stream, name, owned=True)
+    # Not the stream alone: an archive around it is closed when ``opened`` goes.
+    return _open_object(stream, name, owner=opened)

@@ -9,7 +9,7 @@ from io import FileIO
 from typing import BinaryIO
 
 from vmstream.errors import SourceError, StreamError
-from vmstream.sources.source import MIB, Source
+from vmstream.sources.source import MIB, Closeable, Source
 
 __all__ = ["ObjectPipe", "Pipe", "Sequential"]
 
@@ -222,17 +222,17 @@ class ObjectPipe(Sequential):
 
     rewindable = False
 
-    def __init__(self, stream: BinaryIO, name: str, *, owned: bool) -> None:
-        """Read ``stream``; close it at the end if it is ``owned``."""
+    def __init__(self, stream: BinaryIO, name: str, owner: Closeable | None) -> None:
+        """Read ``stream``; close ``owner`` at the end, unless the caller keeps it."""
         super().__init__(name)
         self._stream = stream
-        self._owned = owned
+        self._owner = owner
 
     def close(self) -> None:
         super().close()
-        if self._owned:
-            self._owned = False
-            self._stream.close()
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
 
     def _begin(self) -> Iterator[memoryview]:
         # read1 gives what has arrived; read would wait for the whole megabyte.

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from vmstream.errors import StreamError
 
-__all__ = ["Limits", "Source"]
+__all__ = ["Closeable", "Limits", "Source"]
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -29,14 +29,20 @@ class Limits:
     """
     libvirt_data: int = 16 * MIB
     """Bytes between a libvirt header and the stream (domain XML, cookie, padding)."""
-    lzop_block: int = 512 * KIB
-    """Bytes of one lzop block; lzop writes 256 KiB. An LZO block can grow 255-fold."""
+    lzop_block: int = 256 * KIB
+    """Bytes of one lzop block; lzop writes 256 KiB. Damaged LZO data can grow 255-fold."""
     qcow2_l1: int = 32 * MIB
     """Bytes of a qcow2 L1 table; QEMU's own limit."""
     qcow2_snapshots: int = 65536
     """Entries of a qcow2 snapshot table; QEMU's own limit."""
     qcow2_expansion: int = 1024
     """VM state bytes per byte of the image: zero and compressed clusters cost little space."""
+
+
+class Closeable(Protocol):
+    """What a source of its own making closes in the end."""
+
+    def close(self) -> object: ...
 
 
 class Source(ABC):
