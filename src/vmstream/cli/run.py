@@ -23,7 +23,12 @@ __all__ = [
     "run_verb",
 ]
 
-Stream = Annotated[str, Parameter(help="The stream: a path, a URL, or - for standard input.")]
+Stream = Annotated[
+    str,
+    Parameter(
+        help="The stream: a path, a URL, or - for standard input.", allow_leading_hyphen=True
+    ),
+]
 Channels = Annotated[
     str, Parameter(help="Other files of the same migration, in any order.", negative=())
 ]

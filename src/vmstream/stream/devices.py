@@ -138,7 +138,7 @@ class Devices:
         return min(named, key=lambda device: device.section.instance_id)
 
     def matching(self, pattern: str) -> list[Device]:
-        """Devices whose key, name or name's last part is ``pattern`` (``*``, ``?`` as in a shell)."""
+        """Devices whose key, name or last part of the name is a shell ``pattern``."""
         from fnmatch import fnmatchcase
 
         return [
