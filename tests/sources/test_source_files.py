@@ -266,6 +266,16 @@ def test_standard_input_is_a_pipe_or_a_file_from_where_it_stands(path: Path) -> 
     assert file_run.stdout.split() == [b"<stdin>", b"True", b"4", size, b"b'\\x00\\x00\\x00\\x03'"]
 
 
+def test_standard_input_may_be_closed_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(STREAM)))
+    with open_source("-") as source:
+        assert source.name == "<stdin>"
+        assert content(source) == STREAM
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SourceError, match="standard input is closed"):
+        open_source("-")
+
+
 def test_fsspec_urls_are_opened_and_plain_paths_never_touch_fsspec(tmp_path: Path) -> None:
     import zipfile
 

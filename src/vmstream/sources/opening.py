@@ -122,6 +122,8 @@ def _open_target(target: Any) -> Source:
 
 
 def _open_standard_input() -> Source:
+    if sys.stdin is None or sys.stdin.closed:
+        raise SourceError("standard input is closed", file="<stdin>")
     try:
         descriptor = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):

@@ -94,7 +94,9 @@ class Sequential(Source):
 
     def close(self) -> None:
         self._walked = True
-        self._kept_pass = iter(())
+        # A pass that stands still holds on to the piece it read last.
+        self._first_pass, self._kept_pass = None, iter(())
+        self._ahead = []
         if self._kept is not None:
             self._kept.close()
 
