@@ -148,7 +148,7 @@ class _MainPass:
         stream.footers = decoder.footers
         if decoder.ram.page_bits is not None:
             stream.page_size = 1 << decoder.ram.page_bits
-        stream.page_size_guessed = decoder.ram.guessed
+        stream.page_size_guessed = decoder.ram.guessed and stream.description is None
         if stream.description is None:
             stream.description = self.extents.description
         if stream.description is not None and stream.page_size is None:
