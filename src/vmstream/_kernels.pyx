@@ -2,6 +2,7 @@
 """The few loops that touch every page or byte of a stream."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef extern from *:
     """
@@ -134,6 +135,8 @@ def scan_pages(
                 length = 1
                 if at < end:
                     fill = bytes_[at]
+                    if fill:
+                        kind = 7
             elif kind == 2:
                 if end - at < 3:
                     stop = STOP_NEED
@@ -159,7 +162,7 @@ def scan_pages(
                 stop = STOP_NEED
                 break
             if (
-                not has_name and kind == last_kind and kind <= 1
+                not has_name and kind == last_kind and (kind <= 1 or kind == 7)
                 and page == next_page and base + payload == next_offset and fill == last_fill
             ):
                 counts[n - 1] += 1
@@ -181,3 +184,49 @@ def scan_pages(
             next_offset = base + payload + stride
             pos = payload + length
     return pos, n, stop
+
+
+# XBZRLE
+
+
+def xbzrle_decode(uint8_t[::1] page not None, const uint8_t[::1] encoded not None):
+    """Apply an encoded difference to a page in place.
+
+    Returns (0 or the reason for refusal, position in ``encoded``); the reasons
+    are those of wire/xbzrle.py.
+    """
+    cdef Py_ssize_t n = encoded.shape[0], room = page.shape[0]
+    cdef Py_ssize_t pos = 0, at = 0, count
+    cdef int part, refusal = 0
+    cdef bint first = True
+    with nogil:
+        while pos < n and refusal == 0:
+            for part in range(2):
+                # Two bytes must be left at each header, as QEMU's decoder demands.
+                if n - pos < 2:
+                    refusal = -1
+                    break
+                count = encoded[pos] & 0x7F
+                if encoded[pos] & 0x80:
+                    if encoded[pos + 1] & 0x80:
+                        refusal = -2
+                        break
+                    count |= <Py_ssize_t>encoded[pos + 1] << 7
+                    pos += 2
+                else:
+                    pos += 1
+                if count == 0 and not (first and part == 0):
+                    refusal = -3
+                    break
+                if count > room - at:
+                    refusal = -4
+                    break
+                if part == 1:
+                    if count > n - pos:
+                        refusal = -5
+                        break
+                    memcpy(&page[at], &encoded[pos], count)
+                    pos += count
+                at += count
+                first = False
+    return refusal, pos

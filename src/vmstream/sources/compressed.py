@@ -179,7 +179,8 @@ def _xz(limits: Limits) -> Decompressor:
     return _Guarded(inner, lzma.LZMAError)
 
 
-def _zstd(limits: Limits) -> Decompressor:
+def zstd_decompressor(limits: Limits) -> Decompressor:
+    """A streaming zstd decompressor whose window stays within the memory limit."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
@@ -269,7 +270,7 @@ CODECS = (
     Codec("gzip", _is_gzip, _fed("gzip", _gzip)),
     Codec("bzip2", _is_bzip2, _fed("bzip2", _bzip2)),
     Codec("xz", _is_xz, _fed("xz", _xz)),
-    Codec("zstd", _is_zstd, _fed("zstd", _zstd)),
+    Codec("zstd", _is_zstd, _fed("zstd", zstd_decompressor)),
     Codec("lzop", _is_lzop, _lzop),
 )
 """Every codec that is known, by the names that libvirt uses."""

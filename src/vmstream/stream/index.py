@@ -7,7 +7,7 @@ Content is read through them later, at random, without replaying the stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from vmstream.wire.mapped_ram import MappedBitmap
 from vmstream.wire.multifd import MultifdMethod, MultifdPacket, pages_of
 from vmstream.wire.ram import PageKind, Pages, RamBlock
 
-__all__ = ["Index", "IndexBuilder", "Packet", "Segment"]
+LAST_EPOCH = 1 << 31
+"""Of a post-copy preempt channel, whose pages come after all of precopy."""
+
+__all__ = ["LAST_EPOCH", "Index", "IndexBuilder", "Packet", "Segment"]
 
 _COLUMNS = {
     "kind": np.uint8,
@@ -74,6 +77,7 @@ class Index:
             decompressed bytes.
         segments: which channel, epoch and section the runs belong to.
         packets: compressed multifd packets, in channel order.
+        section_epochs: epoch at the end of each RAM section of the main channel.
     """
 
     page_size: int
@@ -85,11 +89,14 @@ class Index:
     offset: NDArray[np.int64]
     segments: tuple[Segment, ...]
     packets: tuple[Packet, ...]
+    section_epochs: tuple[int, ...] = ()
+    """Epoch at the end of each RAM section of the main channel."""
 
     @property
     def records(self) -> int:
         """Page records in all."""
-        return int(self.count.sum(dtype=np.int64))
+        sent = self.kind != PageKind.DISCARDED
+        return int(self.count[sent].sum(dtype=np.int64))
 
     @property
     def nbytes(self) -> int:
@@ -107,6 +114,7 @@ class Index:
         covered = np.zeros(len(self.blocks), np.int64)
         first = self.block.astype(np.int64) << 33 | self.page
         order = np.argsort(first, kind="stable")
+        order = order[self.kind[order] != PageKind.DISCARDED]
         start, stop = first[order], (first + self.count)[order]
         reached = np.maximum.accumulate(np.concatenate(([0], stop[:-1]))) if len(stop) else stop
         new = np.maximum(stop - np.maximum(start, reached), 0)
@@ -138,6 +146,7 @@ class IndexBuilder:
         self._columns = {name: np.empty(1024, kind) for name, kind in _COLUMNS.items()}
         self._segments: list[Segment] = []
         self._packets: list[Packet] = []
+        self._section_epochs: list[int] = []
         self._channel = 0
         self._epoch = 0
         self._start = 0
@@ -148,7 +157,21 @@ class IndexBuilder:
     def begin_section(self) -> None:
         """A RAM section begins on the main channel."""
         self._close_segment()
+        if self.section >= 0:
+            self._section_epochs.append(self._epoch)
         self.section += 1
+
+    def end_main(self) -> None:
+        """The main channel is read.
+
+        Where it has no sync marks, channels are synchronised at the end of each
+        RAM section (4.0 to 8.0): the sections then number the epochs.
+        """
+        self._close_segment()
+        self._section_epochs.append(self._epoch)
+        if not self._epoch:
+            self._segments = [replace(s, epoch=s.section) for s in self._segments]
+            self._section_epochs = list(range(self.section + 1))
 
     def begin_channel(self, channel: int, epoch: int = 0) -> None:
         """The next pages come from another channel."""
@@ -209,6 +232,15 @@ class IndexBuilder:
             and int(columns["offset"][last]) + count * (8 + length) == int(runs.offset[0])
             and count + int(runs.count[0]) < 1 << 32
         )
+
+    def add_discard(self, name: str, ranges: Iterable[tuple[int, int]], page_size: int) -> None:
+        """Pages that the destination drops; (start, length) in bytes of a block."""
+        block = self._numbers.get(name)
+        if block is None:
+            return
+        pages = np.array([start // page_size for start, _ in ranges], np.int64)
+        counts = np.array([length // page_size for _, length in ranges], np.int64)
+        self._append_runs(PageKind.DISCARDED, block, pages, counts, 0)
 
     def add_bitmap(self, bitmap: MappedBitmap, *, big_endian_host: bool = False) -> None:
         """The pages that a mapped-ram file holds for one block."""
@@ -293,6 +325,7 @@ class IndexBuilder:
             tuple(self.blocks),
             segments=tuple(self._segments),
             packets=tuple(self._packets),
+            section_epochs=tuple(self._section_epochs),
             **columns,
         )
 

@@ -10,14 +10,14 @@ from vmstream.stream.decoder import Decoder
 from vmstream.stream.description import DescribedExtents, find_description
 from vmstream.stream.events import DeviceState, Event, Fault
 from vmstream.stream.incremental import Incremental
-from vmstream.stream.index import IndexBuilder
+from vmstream.stream.index import LAST_EPOCH, IndexBuilder
 from vmstream.stream.stream import ByteSource, Channel, Section, Stream
 from vmstream.vmstate.borrow import Borrowed
 from vmstream.vmstate.description import StreamDescription
 from vmstream.vmstate.vmdesc import parse
 from vmstream.wire.bitmaps import BitmapChunk
 from vmstream.wire.block import BlockRecord
-from vmstream.wire.commands import Command, PackageEnd
+from vmstream.wire.commands import Command, CommandType, PackageEnd, discard_ranges
 from vmstream.wire.compat import CompatSection
 from vmstream.wire.configuration import Configuration
 from vmstream.wire.limits import DEFAULT_LIMITS, Limits
@@ -86,7 +86,7 @@ def _tell_apart(sources: Sequence[ByteSource]) -> tuple[ByteSource, list[ByteSou
 
 
 def _begins(source: ByteSource) -> int:
-    return int.from_bytes(source.read_at(0, 4), "big")
+    return int.from_bytes(source.peek(4), "big")
 
 
 class _MainPass:
@@ -145,6 +145,7 @@ class _MainPass:
                 if not isinstance(event, Fault):
                     self._take(event)
         self._close_section(decoder.offset)
+        self.builder.end_main()
         stream.footers = decoder.footers
         if decoder.ram.page_bits is not None:
             stream.page_size = 1 << decoder.ram.page_bits
@@ -184,9 +185,7 @@ class _MainPass:
             case MappedBitmap():
                 builder.add_bitmap(event)
             case Command():
-                stream.commands.append(event)
-                if event.name == "PACKAGED":
-                    self.package += 1
+                self._take_command(event)
             case PackageEnd():
                 self.package -= 1
             case Configuration():
@@ -217,6 +216,15 @@ class _MainPass:
                     event.version_id, event.offset, self.decoder.offset,
                 )  # fmt: skip
                 stream.sections.append(self.section)
+
+    def _take_command(self, event: Command) -> None:
+        self.stream.commands.append(event)
+        if event.command == CommandType.PACKAGED:
+            self.package += 1
+        elif event.command == CommandType.POSTCOPY_RAM_DISCARD:
+            name, ranges = discard_ranges(event)
+            bits = self.decoder.ram.page_bits
+            self.builder.add_discard(name, ranges, 1 << bits if bits else _USUAL_PAGE)
 
     def _open_section(self, event: SectionStart) -> None:
         head = (
@@ -294,7 +302,7 @@ def drive(
 def _read_channel(
     stream: Stream, builder: IndexBuilder, source: ByteSource, number: int, limits: Limits
 ) -> None:
-    kind = _channel_kind(bytes(source.read_at(0, 8)))
+    kind = _channel_kind(source.peek(8))
     channel = Channel(source.name, kind, source, number if kind != "return" else 0)
     stream.channels.append(channel)
     decoder: Incremental
@@ -307,8 +315,7 @@ def _read_channel(
         lengths = [block.used_length for block in builder.blocks]
         decoder = PreemptDecoder(names, lengths, stream.page_size or _USUAL_PAGE, limits=limits)
     if kind != "return":
-        # Pages of a preempt channel come after everything that precopy sent.
-        builder.begin_channel(number, 0 if kind == "multifd" else stream.flushes + 1)
+        builder.begin_channel(number, 0 if kind == "multifd" else LAST_EPOCH)
     for event in _channel_events(decoder, source):
         _take_channel(stream, builder, channel, event)
     channel.size = decoder.offset

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
-from vmstream.errors import StreamError
+from vmstream.errors import StreamError, Unsupported
 from vmstream.stream.events import Boundary
-from vmstream.stream.index import Index
+from vmstream.stream.index import Index, Packet
 from vmstream.vmstate.description import StreamDescription
 from vmstream.wire.commands import Command, CommandType
 from vmstream.wire.configuration import Configuration
@@ -23,6 +23,7 @@ from vmstream.wire.sections import Element
 
 if TYPE_CHECKING:
     from vmstream.stream.devices import Devices
+    from vmstream.stream.memory import Memory
     from vmstream.vmstate.borrow import Borrowed
 
 __all__ = ["ByteSource", "Channel", "Section", "Stream"]
@@ -36,11 +37,17 @@ class ByteSource(Protocol):
     seekable: bool
     origin: int
 
+    def peek(self, length: int) -> bytes: ...
+
     def pieces(self, start: int = 0) -> Iterator[memoryview]: ...
 
     def read_at(self, offset: int, length: int) -> bytes | memoryview: ...
 
     def close(self) -> None: ...
+
+
+Unpack = Callable[[ByteSource, Sequence[Packet], int], ByteSource]
+"""Makes the decompressed pages of a channel from (channel, packets, page size)."""
 
 
 @dataclass(slots=True)
@@ -136,6 +143,10 @@ class Stream:
     """Chunks of 1 MiB of block migration, by device."""
     bitmap_chunks: Counter[str] = field(default_factory=Counter)
     """Chunks of dirty bitmaps, by node and bitmap."""
+    unpack: Unpack | None = None
+    """Makes the decompressed pages of a channel readable; it may need a temporary file."""
+    _unpacked: dict[int, ByteSource] = field(default_factory=dict)
+    _memory: Memory | None = None
 
     @property
     def complete(self) -> bool:
@@ -153,6 +164,30 @@ class Stream:
         from vmstream.stream.devices import Devices
 
         return Devices(self)
+
+    @property
+    def memory(self) -> Memory:
+        """The content of RAM blocks."""
+        if self._memory is None:
+            from vmstream.stream.memory import Memory
+
+            self._memory = Memory(self)
+        return self._memory
+
+    def unpacked(self, number: int) -> ByteSource:
+        """The decompressed pages of multifd channel ``number`` of the index.
+
+        Raises:
+            Unsupported: nothing here can decompress.
+        """
+        if number not in self._unpacked:
+            if self.unpack is None:
+                raise Unsupported("compressed multifd pages can not be read from here")
+            channel = next(c for c in self.channels if c.number == number)
+            packets = [p for p in self.index.packets if p.channel == number]
+            size = self.index.page_size
+            self._unpacked[number] = self.unpack(channel.source, packets, size)
+        return self._unpacked[number]
 
     @property
     def states(self) -> list[Section]:
@@ -218,6 +253,8 @@ class Stream:
         self.source.close()
         for channel in self.channels:
             channel.source.close()
+        for source in self._unpacked.values():
+            source.close()
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from vmstream.stream.events import Boundary
 from vmstream.stream.stream import Section, Stream
 from vmstream.tools.reports import FaultReport, faults_of, file_of, source_of
 from vmstream.wire.commands import command_details
-from vmstream.wire.ram import PageKind
+from vmstream.wire.ram import ZERO_KINDS, PageKind
 from vmstream.wire.sections import Element
 
 __all__ = ["InspectReport", "inspect"]
@@ -187,7 +187,7 @@ def _blocks(stream: Stream) -> tuple[BlockReport, ...]:
         pages = -(-block.used_length // stream.page_size) if stream.page_size else 0
         missing = max(pages - int(covered[number]), 0)
         mapped = block.mapped is not None and block.mapped.present
-        zero = kinds[PageKind.ZERO] + kinds[PageKind.MULTIFD_ZERO]
+        zero = sum(kinds[kind] for kind in ZERO_KINDS)
         report = PageCounts(
             missing if mapped else zero,
             kinds[PageKind.NORMAL],

@@ -8,6 +8,7 @@ from typing import Any
 
 from vmstream.errors import StreamError
 from vmstream.sources import open_source
+from vmstream.sources.multifd import UnpackedChannel
 from vmstream.stream.reading import Progress, read_stream
 from vmstream.stream.stream import Stream
 from vmstream.vmstate.borrow import Borrowed
@@ -26,6 +27,7 @@ def open_stream(
     limits: Limits = DEFAULT_LIMITS,
     page_size: int | None = None,
     progress: Progress | None = None,
+    keep: bool = False,
 ) -> Stream:
     """Read a migration stream from a path, URL, ``"-"``, file object or bytes.
 
@@ -39,6 +41,8 @@ def open_stream(
         limits: how much the stream may ask for.
         page_size: the target page size in bytes, where nothing else tells it.
         progress: called with bytes read and bytes in all.
+        keep: copy what comes from a pipe into an unnamed temporary file, so that
+            guest memory can be read from it afterwards.
 
     Raises:
         NotAStream: there is no stream in it.
@@ -53,11 +57,15 @@ def open_stream(
             stack.enter_context(open_source(item, snapshot=snapshot if not number else None))
             for number, item in enumerate((target, *channels))
         ]
+        if keep:
+            for source in sources:
+                source.keep()
         stream = read_stream(
             sources, borrowed=borrowed, limits=limits, page_size=page_size, progress=progress
         )
         if stream.fatal is not None and not stream.sections and stream.file_version is None:
             raise stream.fatal
+        stream.unpack = UnpackedChannel
         stack.pop_all()
     return stream
 

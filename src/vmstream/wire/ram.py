@@ -17,7 +17,16 @@ import numpy as np
 from vmstream.wire.mapped_ram import MappedRamHeader
 from vmstream.wire.reader import counted
 
-__all__ = ["PageKind", "Pages", "RamBlock", "RamFlag", "RamMark", "RamTotal", "RunTable"]
+__all__ = [
+    "ZERO_KINDS",
+    "PageKind",
+    "Pages",
+    "RamBlock",
+    "RamFlag",
+    "RamMark",
+    "RamTotal",
+    "RunTable",
+]
 
 
 class RamFlag(IntFlag):
@@ -45,13 +54,21 @@ class PageKind(IntEnum):
     MULTIFD = 4
     MULTIFD_ZERO = 5
     MAPPED = 6
+    FILLED = 7
+    """A zero record with another fill byte than 0 (writers before 1.5)."""
+    DISCARDED = 8
+    """Dropped by POSTCOPY_RAM_DISCARD: no content until it is sent again."""
 
+
+ZERO_KINDS = (PageKind.ZERO, PageKind.FILLED, PageKind.MULTIFD_ZERO)
+"""Records that stand for a whole page with no content of its own."""
 
 KIND_FLAGS = {
     PageKind.ZERO: RamFlag.ZERO,
     PageKind.NORMAL: RamFlag.PAGE,
     PageKind.XBZRLE: RamFlag.XBZRLE,
     PageKind.COMPRESSED: RamFlag.COMPRESS_PAGE,
+    PageKind.FILLED: RamFlag.ZERO,
 }
 
 
@@ -161,7 +178,7 @@ class Pages:
         """The payload at a stream offset: page, fill byte, or encoded bytes."""
         at = offset - self.base
         match kind:
-            case PageKind.ZERO:
+            case PageKind.ZERO | PageKind.FILLED:
                 length = 1
             case PageKind.NORMAL:
                 length = self.page_size

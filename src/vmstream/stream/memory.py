@@ -1,0 +1,457 @@
+"""Guest memory: the content of RAM blocks, read at random through the index.
+
+Later records win over earlier ones; an XBZRLE record changes the page as it
+then was. What each page ends as is worked out for a span of pages at a time,
+so nothing here grows with guest RAM.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmstream.errors import Malformed, Truncated, Unsupported
+from vmstream.stream.index import Index, Segment
+from vmstream.wire.ram import PageKind
+from vmstream.wire.xbzrle import decode_page
+
+if TYPE_CHECKING:
+    from vmstream.stream.stream import Stream
+
+__all__ = ["Block", "Memory", "Run"]
+
+SPAN = 1 << 14
+"""Pages whose state is worked out together (64 MiB of 4 KiB pages)."""
+_SPANS_KEPT = 4
+_CHUNK = 1 << 20
+"""Bytes read at a time when a whole block is walked."""
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A stretch of a block, in bytes: all zero, or with content."""
+
+    start: int
+    size: int
+    zero: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """What each page of a span ends as."""
+
+    final: NDArray[np.int64]
+    """Run of the last record that holds the whole page, or -1 when none does."""
+    chains: dict[int, list[int]]
+    """Runs of the XBZRLE records after it, by page of the span."""
+
+
+class Memory:
+    """The content of all RAM blocks.
+
+    Blocks are found by name (``memory["pc.ram"]``) and iterated in the order
+    of the block list. A page that no record holds is zero.
+    """
+
+    def __init__(self, stream: Stream, index: Index | None = None) -> None:
+        self._stream = stream
+        self.index = stream.index if index is None else index
+        self.page_size = self.index.page_size or stream.page_size or 4096
+        self._sources = {0: stream.source}
+        self._sources |= {c.number: c.source for c in stream.channels if c.number}
+        self._order = _replay_order(self.index)
+        self._pieces = _Pieces(self.index, self._order)
+        self._blocks = {
+            block.name: Block(self, number, block.name, block.used_length)
+            for number, block in enumerate(self.index.blocks)
+        }
+
+    def __getitem__(self, name: str) -> Block:
+        return self._blocks[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._blocks
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self._blocks.values())
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def at(self, iteration: int) -> Memory:
+        """Memory as it was after the ``iteration``-th RAM section (0: the setup, then each PART).
+
+        Pages on multifd channels count to the section whose sync mark follows them.
+        """
+        index = self.index
+        segments = _segments_until(index, iteration)
+        keep = np.zeros(len(index.kind), bool)
+        for segment in segments:
+            keep[segment.start : segment.stop] = True
+        return Memory(self._stream, _masked(index, keep))
+
+    # Reading
+
+    def read_pages(self, block: int, first: int, out: NDArray[np.uint8]) -> None:
+        """Fill ``out`` (pages by page size) with the content of pages from ``first`` on."""
+        done = 0
+        while done < len(out):
+            page = first + done
+            number, start = divmod(page, SPAN)
+            count = min(SPAN - start, len(out) - done)
+            span = self._pieces.span(block, number)
+            self._fill(span, block, number * SPAN, start, out[done : done + count])
+            done += count
+
+    def _fill(
+        self, span: _Span | None, block: int, base: int, start: int, out: NDArray[np.uint8]
+    ) -> None:
+        if span is None:
+            out[:] = 0
+            return
+        final = span.final[start : start + len(out)]
+        edges = np.flatnonzero(np.diff(final)) + 1
+        bounds = [0, *edges.tolist(), len(out)]
+        for begin, end in zip(bounds, bounds[1:], strict=False):
+            if begin < end:
+                run = int(final[begin])
+                self._fill_run(run, base + start + begin, out[begin:end])
+        if span.chains:
+            for page in range(start, start + len(out)):
+                if page in span.chains:
+                    self._apply(span.chains[page], out[page - start])
+
+    def _fill_run(self, run: int, page: int, out: NDArray[np.uint8]) -> None:
+        """Copy pages of one run, from page ``page`` of the block on."""
+        if run == _NONE:
+            out[:] = 0
+            return
+        index, size = self.index, self.page_size
+        kind = int(index.kind[run])
+        step = page - int(index.page[run])
+        offset = int(index.offset[run])
+        channel = self._pieces.channel(run)
+        match kind:
+            case PageKind.ZERO | PageKind.MULTIFD_ZERO | PageKind.DISCARDED:
+                out[:] = 0
+            case PageKind.FILLED:
+                out[:] = self._bytes(channel, offset + step * 9, 1)[0]
+            case PageKind.NORMAL:
+                self._strided(channel, offset + step * (size + 8), size + 8, out)
+            case PageKind.COMPRESSED:
+                out[0] = np.frombuffer(self._inflate(channel, offset), np.uint8)
+            case _:
+                self._strided_plain(channel, run, offset + step * size, out)
+
+    def _bytes(self, channel: int, offset: int, length: int) -> bytes | memoryview:
+        data = self._sources[channel].read_at(offset, length)
+        if len(data) < length:
+            raise Truncated(
+                "the input ends inside a page",
+                offset=offset,
+                section="ram",
+                expected=f"{length} bytes",
+                found=f"{len(data)} bytes",
+            )
+        return data
+
+    def _strided(self, channel: int, offset: int, stride: int, out: NDArray[np.uint8]) -> None:
+        """Pages that stand ``stride`` bytes apart."""
+        count, size = out.shape
+        data = self._bytes(channel, offset, (count - 1) * stride + size)
+        source = np.frombuffer(data, np.uint8)
+        out[:] = np.lib.stride_tricks.as_strided(source, (count, size), (stride, 1))
+
+    def _strided_plain(self, channel: int, run: int, offset: int, out: NDArray[np.uint8]) -> None:
+        """Pages side by side: mapped-ram, or a multifd channel, decompressed where need be."""
+        if int(self.index.kind[run]) == PageKind.MULTIFD:
+            if self._pieces.compressed(channel):
+                self._unpack(channel, offset, out)
+                return
+        out[:] = np.frombuffer(self._bytes(channel, offset, out.size), np.uint8).reshape(out.shape)
+
+    def _unpack(self, channel: int, offset: int, out: NDArray[np.uint8]) -> None:
+        source = self._stream.unpacked(channel)
+        data = source.read_at(offset, out.size)
+        if len(data) < out.size:
+            raise Truncated(
+                "the compressed channel ends inside a page",
+                offset=offset,
+                section="multifd",
+                expected=f"{out.size} bytes",
+                found=f"{len(data)} bytes",
+            )
+        out[:] = np.frombuffer(data, np.uint8).reshape(out.shape)
+
+    def _inflate(self, channel: int, offset: int) -> bytes:
+        """A page of a compress thread: be32 length before ``offset``, one zlib stream."""
+        length = int.from_bytes(self._bytes(channel, offset - 4, 4), "big")
+        data = self._bytes(channel, offset, length)
+        inflater = zlib.decompressobj()
+        try:
+            page = inflater.decompress(bytes(data), self.page_size)
+        except zlib.error as error:
+            raise Malformed(
+                f"a compressed page is damaged: {error}", offset=offset, section="ram"
+            ) from None
+        if len(page) != self.page_size:
+            raise Malformed(
+                "a compressed page does not hold one page",
+                offset=offset,
+                section="ram",
+                expected=f"{self.page_size} bytes",
+                found=f"{len(page)} bytes",
+            )
+        return page
+
+    def _apply(self, chain: list[int], page: NDArray[np.uint8]) -> None:
+        """Apply XBZRLE records, in order, to a page."""
+        for run in chain:
+            offset = int(self.index.offset[run])
+            channel = self._pieces.channel(run)
+            length = int.from_bytes(self._bytes(channel, offset - 2, 2), "big")
+            try:
+                decode_page(page, self._bytes(channel, offset, length))
+            except Malformed as error:
+                error.offset = offset + (error.offset or 0)
+                error.section = "ram"
+                raise
+
+
+class Block:
+    """One RAM block.
+
+    Attributes:
+        name: as in the block list.
+        size: used length in bytes.
+    """
+
+    def __init__(self, memory: Memory, number: int, name: str, size: int) -> None:
+        self._memory = memory
+        self._number = number
+        self.name = name
+        self.size = size
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether x-ignore-shared left the content in shared memory instead of the stream."""
+        stream, index = self._memory._stream, self._memory.index
+        if "x-ignore-shared" not in stream.capabilities or not stream.complete:
+            return False
+        return not bool((index.block == self._number).any())
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes at ``offset`` of the block; fewer at its end.
+
+        Raises:
+            Malformed: a record that does not decode.
+            Truncated: the input ends inside a page.
+            Unsupported: the content is not in the stream, or in a form that can not be read.
+            ValueError: ``offset`` or ``length`` is negative.
+        """
+        if offset < 0 or length < 0:
+            raise ValueError("offset and length must not be negative")
+        if self.elsewhere:
+            raise Unsupported(
+                f"the content of {self.name!r} is not in the stream: x-ignore-shared left it in "
+                "shared memory",
+                section="ram",
+            )
+        length = min(length, max(self.size - offset, 0))
+        if not length:
+            return b""
+        size = self._memory.page_size
+        first, last = offset // size, (offset + length - 1) // size
+        pages = np.empty((last - first + 1, size), np.uint8)
+        self._memory.read_pages(self._number, first, pages)
+        start = offset - first * size
+        return pages.reshape(-1)[start : start + length].tobytes()
+
+    def readinto(self, offset: int, out: NDArray[np.uint8]) -> None:
+        """Fill a one-dimensional array from ``offset``, both multiples of the page size."""
+        size = self._memory.page_size
+        self._memory.read_pages(self._number, offset // size, out.reshape(-1, size))
+
+    def array(self) -> NDArray[np.uint8]:
+        """The whole content, as large as the block: only on request."""
+        return np.frombuffer(self.read(0, self.size), np.uint8)
+
+    def runs(self) -> Iterator[Run]:
+        """Stretches of the block in order: zero, or with content."""
+        memory = self._memory
+        size, pages = memory.page_size, -(-self.size // memory.page_size)
+        start, zero = 0, None
+        for number in range(-(-pages // SPAN)):
+            count = min(SPAN, pages - number * SPAN)
+            empty = memory._pieces.zero(self._number, number, count)
+            edges = [0, *(np.flatnonzero(np.diff(empty)) + 1).tolist()]
+            for edge in edges:
+                state = bool(empty[edge])
+                at = (number * SPAN + edge) * size
+                if zero is not None and state != zero:
+                    yield Run(start, at - start, zero)
+                    start = at
+                zero = state
+        if zero is not None:
+            yield Run(start, self.size - start, zero)
+
+    def chunks(self) -> Iterator[tuple[int, bytes | None]]:
+        """The content in order as (offset, bytes), None for a stretch of zeros up to the next."""
+        for run in self.runs():
+            if run.zero:
+                yield run.start, None
+                continue
+            for at in range(run.start, run.start + run.size, _CHUNK):
+                yield at, self.read(at, min(_CHUNK, run.start + run.size - at))
+
+    def hash(self) -> str:
+        """SHA-256 of the whole content in hex."""
+        from hashlib import sha256
+
+        digest = sha256()
+        zeros = bytes(_CHUNK)
+        for run in self.runs():
+            for at in range(run.start, run.start + run.size, _CHUNK):
+                length = min(_CHUNK, run.start + run.size - at)
+                digest.update(zeros[:length] if run.zero else self.read(at, length))
+        return digest.hexdigest()
+
+
+class _Pieces:
+    """The index rearranged by block and span, spans worked out when asked for."""
+
+    def __init__(self, index: Index, order: NDArray[np.int64]) -> None:
+        self._index = index
+        self._kept: OrderedDict[tuple[int, int], _Span | None] = OrderedDict()
+        block = index.block.astype(np.int64)[order]
+        page = index.page.astype(np.int64)[order]
+        count = index.count.astype(np.int64)[order]
+        self._run, block, page, count = _split(order, block, page, count)
+        key = block << 40 | page // SPAN
+        grouped = np.argsort(key, kind="stable")
+        self._run, self._page, self._count = self._run[grouped], page[grouped], count[grouped]
+        keys, starts = np.unique(key[grouped], return_index=True)
+        stops = np.append(starts[1:], len(key))
+        self._where = {
+            int(k): (int(a), int(b)) for k, a, b in zip(keys, starts, stops, strict=True)
+        }
+        self._starts = [segment.start for segment in index.segments]
+        self._compressed = {packet.channel for packet in index.packets}
+
+    def channel(self, run: int) -> int:
+        """The channel that a run stands on."""
+        segment = self._index.segments[bisect_right(self._starts, run) - 1]
+        return segment.channel
+
+    def compressed(self, channel: int) -> bool:
+        """Whether a channel's pages are compressed."""
+        return channel in self._compressed
+
+    def span(self, block: int, number: int) -> _Span | None:
+        """What the pages of one span end as; None when no record touches it."""
+        key = (block, number)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        where = self._where.get(block << 40 | number)
+        span = None if where is None else self._work_out(number * SPAN, *where)
+        self._kept[key] = span
+        if len(self._kept) > _SPANS_KEPT:
+            self._kept.popitem(last=False)
+        return span
+
+    def _work_out(self, base: int, start: int, stop: int) -> _Span:
+        runs = self._run[start:stop]
+        first = self._page[start:stop] - base
+        count = self._count[start:stop]
+        whole = self._index.kind[runs] != PageKind.XBZRLE
+        final = np.full(SPAN, _NONE, np.int64)
+        place = np.full(SPAN, _NONE, np.int64)
+        pages, owner = _spread(first[whole], count[whole])
+        # Of several assignments to one page numpy keeps the last, which is the latest record.
+        final[pages] = runs[whole][owner]
+        place[pages] = np.flatnonzero(whole)[owner]
+        chains: dict[int, list[int]] = {}
+        for at in np.flatnonzero(~whole).tolist():
+            page = int(first[at])
+            if at > place[page]:
+                chains.setdefault(page, []).append(int(runs[at]))
+        return _Span(final, chains)
+
+    def zero(self, block: int, number: int, count: int) -> NDArray[np.bool_]:
+        """Which of the first ``count`` pages of a span are zero by their records."""
+        span = self.span(block, number)
+        if span is None:
+            return np.ones(count, bool)
+        final = span.final[:count]
+        kinds = self._index.kind[np.maximum(final, 0)]
+        zero = np.isin(kinds, (PageKind.ZERO, PageKind.MULTIFD_ZERO, PageKind.DISCARDED))
+        zero |= final == _NONE
+        for page in span.chains:
+            if page < count:
+                zero[page] = False
+        return zero
+
+
+def _spread(
+    first: NDArray[np.int64], count: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every page of runs, in order, with the number of the run that it belongs to."""
+    owner = np.repeat(np.arange(len(count)), count)
+    begin = np.cumsum(count) - count
+    return first[owner] + np.arange(len(owner)) - begin[owner], owner
+
+
+def _split(
+    runs: NDArray[np.int64],
+    block: NDArray[np.int64],
+    page: NDArray[np.int64],
+    count: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], ...]:
+    """Cut runs at span boundaries, keeping their order."""
+    parts = (page + count - 1) // SPAN - page // SPAN + 1
+    if (parts == 1).all():
+        return runs, block, page, count
+    owner = np.repeat(np.arange(len(runs)), parts)
+    nth = np.arange(len(owner)) - (np.cumsum(parts) - parts)[owner]
+    begin = np.where(nth == 0, page[owner], (page[owner] // SPAN + nth) * SPAN)
+    end = np.minimum(page[owner] + count[owner], (begin // SPAN + 1) * SPAN)
+    return runs[owner], block[owner], begin, end - begin
+
+
+def _replay_order(index: Index) -> NDArray[np.int64]:
+    """Runs in the order in which their records take effect."""
+    if not index.segments:
+        return np.empty(0, np.int64)
+    ordered = sorted(index.segments, key=lambda s: (s.epoch, s.channel, s.start))
+    order = np.concatenate([np.arange(s.start, s.stop) for s in ordered])
+    return order[index.count[order] > 0]
+
+
+def _segments_until(index: Index, iteration: int) -> list[Segment]:
+    """Segments whose records had taken effect after a RAM section."""
+    ends = index.section_epochs
+    if iteration + 1 >= len(ends):
+        return list(index.segments)
+    if len(set(ends)) == len(ends):  # every section is an epoch of its own
+        reached = ends[iteration] + 1
+    else:
+        reached = ends[iteration]
+    return [
+        s
+        for s in index.segments
+        if (s.section <= iteration if s.channel == 0 else s.epoch < reached)
+    ]
+
+
+def _masked(index: Index, keep: NDArray[np.bool_]) -> Index:
+    """The index with only some runs in effect; the others count no pages."""
+    return replace(index, count=np.where(keep, index.count, 0).astype(np.uint32))
