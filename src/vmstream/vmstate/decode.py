@@ -362,7 +362,7 @@ class _Walk:
 
     def close(self, struct: Struct, name: str) -> None:
         """Let a list of entries end where the last of them did."""
-        member = struct.members[name]
+        member = struct.members.get(name)
         if isinstance(member, List) and id(member) in self.listings:
             member.raw = self.data[member.offset - self.base : self.position]
 
