@@ -72,16 +72,17 @@ def sections(data: bytes, description: StreamDescription | None = None) -> Itera
     """
     text = description_text(data)
     assert text is not None
+    start = size = 0
+    # In order of emission; isapc sends two devices under one name and instance.
     for device in (description or parse(text)).devices:
         name = device.name.encode()
         header = bytes([len(name)]) + name + device.instance_id.to_bytes(4, "big")
-        size = wire_size(device.description)
-        assert size is not None
-        position = data.find(header)
+        position = data.find(header, start + size)
         while position >= 0 and data[position - 5] != 0x04:
             position = data.find(header, position + 1)
         assert position >= 0, f"no section {device.name}"
         start = position + len(header) + 4
+        size = wire_size(device.description) or 0
         follows = data[start + size : start + size + 5]
         footed = follows == b"\x7e" + data[position - 4 : position]
         assert footed or follows[:1] in (b"\x00", b"\x04"), device.name
