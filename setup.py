@@ -4,6 +4,8 @@ from setuptools import Extension, setup
 
 setup(
     ext_modules=[
-        Extension("vmstream._kernels", ["src/vmstream/_kernels.pyx"], extra_compile_args=["-O3", "-g0"])
+        Extension(
+            "vmstream._kernels", ["src/vmstream/_kernels.pyx"], extra_compile_args=["-O3", "-g0"]
+        )
     ]
 )

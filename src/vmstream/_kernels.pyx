@@ -1,2 +1,183 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The few loops that touch every page or byte of a stream."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    static inline uint64_t vms_be64(const uint8_t *p)
+    {
+        uint64_t v;
+        memcpy(&v, p, 8);
+    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        v = __builtin_bswap64(v);
+    #endif
+        return v;
+    }
+    #define vms_prefetch(p) __builtin_prefetch((p), 0, 0)
+    """
+    uint64_t vms_be64(const uint8_t *p) nogil
+    void vms_prefetch(const void *p) nogil
+
+
+# Why a scan stopped; the same numbers as stream.ram.Stop.
+cdef enum:
+    STOP_NEED = 0      # the next record is not whole
+    STOP_FULL = 1      # no room for another run
+    STOP_NAMED = 2     # the next record names its block
+    STOP_MARK = 3      # the next record holds no page, or flags that are not legal
+    STOP_BEYOND = 4    # the next record's page lies outside the block
+    STOP_XBZRLE = 5    # an XBZRLE record with a wrong encoding byte or length
+    STOP_LENGTH = 6    # a compressed page longer than the limit
+    STOP_FIRST = 7     # the first record continues a block that nothing named
+
+cdef enum:
+    FLAG_ZERO = 0x02
+    FLAG_PAGE = 0x08
+    FLAG_CONTINUE = 0x20
+    FLAG_XBZRLE = 0x40
+    FLAG_COMPRESS = 0x100
+
+# How many records ahead of the one being read the cache line is fetched: the
+# headers of normal pages stand further apart than the hardware looks.
+cdef enum:
+    AHEAD = 12
+
+
+def scan_pages(
+    const uint8_t[::1] data not None,
+    Py_ssize_t pos,
+    int64_t base,
+    int page_bits,
+    int block,
+    uint64_t block_pages,
+    int name_size,
+    bint flat,
+    uint32_t longest,
+    uint8_t[::1] kinds not None,
+    uint8_t[::1] named not None,
+    uint16_t[::1] blocks not None,
+    uint32_t[::1] pages not None,
+    uint32_t[::1] counts not None,
+    int64_t[::1] offsets not None,
+):
+    """Collect page records from ``data[pos:]`` into runs.
+
+    ``name_size`` is the size of the block name (length byte included) that the
+    first record carries, or 0. Returns (position after the last whole record,
+    number of runs, why it stopped).
+    """
+    cdef Py_ssize_t end = data.shape[0]
+    cdef Py_ssize_t room = kinds.shape[0]
+    cdef Py_ssize_t n = 0, at, payload, length, stride
+    cdef Py_ssize_t page_size = (<Py_ssize_t>1) << page_bits
+    cdef uint64_t mask = (<uint64_t>1 << page_bits) - 1
+    cdef uint64_t value, flags, page
+    cdef uint64_t next_page = 0
+    cdef int64_t next_offset = -1
+    cdef int kind, last_kind = -1
+    cdef uint8_t fill, last_fill = 0
+    cdef int stop = STOP_NEED
+    cdef bint has_name
+    cdef Py_ssize_t size_named = name_size
+    cdef const uint8_t *bytes_ = &data[0] if end else NULL
+
+    with nogil:
+        while True:
+            if end - pos < 8:
+                stop = STOP_NEED
+                break
+            value = vms_be64(bytes_ + pos)
+            flags = value & mask
+            page = value >> page_bits
+            has_name = False
+            if not flat:
+                if flags & FLAG_CONTINUE:
+                    flags &= ~<uint64_t>FLAG_CONTINUE
+                    if block < 0 and (flags == FLAG_PAGE or flags == FLAG_ZERO):
+                        stop = STOP_FIRST
+                        break
+                else:
+                    has_name = True
+            at = pos + 8
+            if flags == FLAG_PAGE:
+                kind = 1
+            elif flags == FLAG_ZERO:
+                kind = 0
+            elif flags == FLAG_XBZRLE:
+                kind = 2
+            elif flags == FLAG_COMPRESS:
+                kind = 3
+            else:
+                stop = STOP_MARK
+                break
+            if has_name:
+                if size_named == 0:
+                    stop = STOP_NAMED
+                    break
+                at += size_named
+                size_named = 0
+            elif block < 0:
+                stop = STOP_FIRST
+                break
+            if page >= block_pages:
+                stop = STOP_BEYOND
+                break
+            payload = at
+            fill = 0
+            if kind == 1:
+                length = page_size
+                vms_prefetch(bytes_ + pos + AHEAD * (page_size + 8))
+            elif kind == 0:
+                length = 1
+                if at < end:
+                    fill = bytes_[at]
+            elif kind == 2:
+                if end - at < 3:
+                    stop = STOP_NEED
+                    break
+                length = (<Py_ssize_t>bytes_[at + 1] << 8) | bytes_[at + 2]
+                if bytes_[at] != 1 or length > page_size:
+                    stop = STOP_XBZRLE
+                    break
+                payload = at + 3
+            else:
+                if end - at < 4:
+                    stop = STOP_NEED
+                    break
+                length = (
+                    (<Py_ssize_t>bytes_[at] << 24) | (<Py_ssize_t>bytes_[at + 1] << 16)
+                    | (<Py_ssize_t>bytes_[at + 2] << 8) | bytes_[at + 3]
+                )
+                if length > longest:
+                    stop = STOP_LENGTH
+                    break
+                payload = at + 4
+            if end - payload < length:
+                stop = STOP_NEED
+                break
+            if (
+                not has_name and kind == last_kind and kind <= 1
+                and page == next_page and base + payload == next_offset and fill == last_fill
+            ):
+                counts[n - 1] += 1
+            else:
+                if n == room:
+                    stop = STOP_FULL
+                    break
+                kinds[n] = <uint8_t>kind
+                named[n] = has_name
+                blocks[n] = <uint16_t>block
+                pages[n] = <uint32_t>page
+                counts[n] = 1
+                offsets[n] = base + payload
+                n += 1
+                last_kind = kind
+                last_fill = fill
+            stride = 8 + length
+            next_page = page + 1
+            next_offset = base + payload + stride
+            pos = payload + length
+    return pos, n, stop

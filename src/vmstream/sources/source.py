@@ -4,10 +4,45 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-__all__ = ["Source"]
+from vmstream.errors import StreamError
+
+__all__ = ["Closeable", "Limits", "Source"]
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a container's own claims are believed."""
+
+    containers: int = 4
+    """Containers one inside the other: a libvirt image in a gzip file is two."""
+    memory: int = 128 * MIB
+    """Bytes a decompressor may hold: the window that a zstd or xz header asks for.
+
+    ``zstd --ultra -22`` needs all of it, ``xz -9`` 65 MiB.
+    """
+    libvirt_data: int = 16 * MIB
+    """Bytes between a libvirt header and the stream (domain XML, cookie, padding)."""
+    lzop_block: int = 256 * KIB
+    """Bytes of one lzop block; lzop writes 256 KiB. Damaged LZO data can grow 255-fold."""
+    qcow2_l1: int = 32 * MIB
+    """Bytes of a qcow2 L1 table; QEMU's own limit."""
+    qcow2_snapshots: int = 65536
+    """Entries of a qcow2 snapshot table; QEMU's own limit."""
+    qcow2_expansion: int = 1024
+    """VM state bytes per byte of the image: zero and compressed clusters cost little space."""
+
+
+class Closeable(Protocol):
+    """What a source of its own making closes in the end."""
+
+    def close(self) -> object: ...
 
 
 class Source(ABC):
@@ -25,34 +60,57 @@ class Source(ABC):
     """Bytes of the stream when known without reading it."""
     seekable: bool = False
     """True when :meth:`read_at` costs no more than the bytes read."""
+    rewindable: bool = True
+    """True when :meth:`pieces` can be called again; a pipe's can only after :meth:`keep`."""
     origin: int = 0
-    """Position in the file of the stream's first byte (mapped-ram offsets are file positions)."""
+    """Position in the file of the stream's first byte (mapped-ram offsets are file positions).
+
+    The file is the innermost one: of a compressed file, what comes out of it.
+    """
     details: dict[str, Any]
-    """Facts about the container for a report: libvirt header and XML, snapshot id and tag."""
+    """Facts for a report, by container: ``details["libvirt"]["xml"]``."""
+    damage: StreamError | None = None
+    """What cut short a source that had to be read ahead; :meth:`pieces` raises it at its end."""
 
     @abstractmethod
     def pieces(self, start: int = 0) -> Iterator[memoryview]:
         """The bytes from ``start`` to the end, in order, in pieces of any size.
 
-        A piece is valid until the next one is asked for. A non-seekable source
-        can be walked once, from 0.
+        A piece is valid until the next one is asked for. Before an error is
+        raised, everything that stands before the damage has been given.
 
         Raises:
             SourceError: the container is damaged or reading failed.
             Truncated: a compressed container ends early.
+            ValueError: the source is not :attr:`rewindable` and was walked before.
         """
 
     @abstractmethod
     def read_at(self, offset: int, length: int) -> bytes | memoryview:
         """Up to ``length`` bytes at ``offset`` (fewer only at the end).
 
-        A source that can not seek keeps what went by in an unnamed temporary
-        file and answers from there.
+        A source that can not seek keeps what goes by in an unnamed temporary
+        file and answers from there (see :meth:`keep`).
         """
 
     @abstractmethod
     def close(self) -> None:
         """Give back files, maps and processes. Safe to call twice."""
+
+    def peek(self, length: int) -> bytes:
+        """The first ``length`` bytes (fewer only at the end), without using up a pipe."""
+        return bytes(self.read_at(0, length))
+
+    def keep(self) -> None:  # noqa: B027 - most sources have nothing to do
+        """Make :meth:`read_at` work from here on, and :meth:`pieces` repeatable.
+
+        Nothing for a source that can seek. One that can not begins to copy
+        what goes by into an unnamed temporary file; a walk must not have begun
+        unless the source is :attr:`rewindable`.
+
+        Raises:
+            ValueError: bytes of a pipe went by already.
+        """
 
     def __enter__(self) -> Self:
         return self

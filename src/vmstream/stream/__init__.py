@@ -1,1 +1,1 @@
-"""TBD."""
+"""A whole stream: decoder, encoder, index, guest memory."""

@@ -1,0 +1,21 @@
+"""Run a command from a small process and say, as JSON, how long it took and its peak memory.
+
+Linux counts the memory of the process that forked into a child's peak
+(``ru_maxrss``), so a test runner with its libraries loaded can not be the one
+that forks. Run with ``python -I -S``, this adds about 10 MB as the least peak.
+"""
+
+import json
+import os
+import sys
+import time
+
+begin = time.perf_counter()
+child = os.fork()
+if not child:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.execvp(sys.argv[1], sys.argv[1:])
+_, status, usage = os.wait4(child, 0)
+seconds = time.perf_counter() - begin
+print(json.dumps({"seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024}))
+sys.exit(os.waitstatus_to_exitcode(status))

@@ -1,0 +1,45 @@
+"""What every verb that reads a stream does first and last."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from vmstream.cli.run import Input
+from vmstream.errors import StreamError
+from vmstream.stream.stream import Stream
+from vmstream.tools.open import open_stream
+
+__all__ = ["open_input", "print_json"]
+
+
+def open_input(stream: str, channels: tuple[str, ...], options: Input) -> Stream:
+    """Open the stream that the command line names, with progress on a terminal.
+
+    Raises:
+        StreamError: nothing of it is readable; the error names the file.
+        OSError: it can not be opened.
+    """
+    from vmstream.render.progress import Progress
+
+    with Progress("reading") as progress:
+        try:
+            return open_stream(
+                stream,
+                *channels,
+                snapshot=options.snapshot,
+                describe_with=options.describe_with,
+                page_size=options.page_size,
+                progress=progress.advance,
+            )
+        except StreamError as error:
+            error.file = error.file or stream
+            raise
+
+
+def print_json(report: Any) -> None:
+    """A report as indented JSON on standard output."""
+    from vmstream.render.json import dump
+
+    sys.stdout.buffer.write(dump(report))
+    sys.stdout.buffer.flush()

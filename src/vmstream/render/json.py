@@ -1,0 +1,34 @@
+"""Reports as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["dump"]
+
+
+def dump(report: Any) -> bytes:
+    """A report as indented JSON with a newline; bytes become hex, integers stay numbers."""
+    plain = msgspec.to_builtins(report, enc_hook=_hook, builtin_types=(bytes,))
+    return msgspec.json.format(msgspec.json.encode(_printable(plain)), indent=2) + b"\n"
+
+
+def _hook(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _printable(value: Any) -> Any:
+    """Names from a stream may hold bytes that are no text, and numbers may exceed 64 bits."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, dict):
+        return {_printable(str(key)): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return hex(value)
+    return value

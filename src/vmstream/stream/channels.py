@@ -1,0 +1,72 @@
+"""Decoders of the other channels: multifd, post-copy preempt, return path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmstream.stream.incremental import Incremental
+from vmstream.stream.ram import RamReader
+from vmstream.wire.limits import DEFAULT_LIMITS, Limits
+from vmstream.wire.multifd import MultifdPacket, read_initial_packet, read_packet
+from vmstream.wire.reader import Parse
+from vmstream.wire.return_path import read_return_message
+
+__all__ = ["MultifdDecoder", "PreemptDecoder", "ReturnPathDecoder"]
+
+
+class MultifdDecoder(Incremental):
+    """One multifd channel: the initial packet, then packets until the channel closes.
+
+    Payloads are passed on as they are (``Raw`` events with role ``payload``).
+    """
+
+    def __init__(self, page_size: int, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        super().__init__(limits=limits)
+        self.page_size = page_size
+
+    def _run(self) -> Parse[None]:
+        self.section = "multifd"
+        initial = yield from read_initial_packet(self.reader)
+        self.emit(initial)
+        while (yield from self.reader.need(1)):
+            packet = yield from read_packet(self.reader, self.page_size)
+            self.emit(packet)
+            if not isinstance(packet, MultifdPacket) or packet.payload_size:
+                yield from self.raw(packet.payload_size, "payload")
+
+
+class PreemptDecoder(Incremental):
+    """The post-copy preempt channel (7.1+): bare page records, no header, no sections.
+
+    Args:
+        names, lengths: the blocks of the main channel's list.
+        page_size: target page size in bytes.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        lengths: Sequence[int],
+        page_size: int,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        super().__init__(limits=limits)
+        self.ram = RamReader(self, page_size.bit_length() - 1)
+        for name, length in zip(names, lengths, strict=True):
+            self.ram.add_block(name, length)
+
+    def _run(self) -> Parse[None]:
+        self.section = "preempt"
+        yield from self.ram.records()
+        while (yield from self.reader.need(1)):
+            yield from self.raw(self.reader.available, "trailing")
+
+
+class ReturnPathDecoder(Incremental):
+    """What the destination sent back."""
+
+    def _run(self) -> Parse[None]:
+        self.section = "return path"
+        while (yield from self.reader.need(1)):
+            self.emit((yield from read_return_message(self.reader, self.limits)))

@@ -1,0 +1,156 @@
+"""Device state of a stream, decoded by its description when it is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from vmstream.vmstate.decode import Decoded, decode, fits
+from vmstream.vmstate.description import Description, DeviceDescription
+
+if TYPE_CHECKING:
+    from vmstream.stream.stream import Section, Stream
+
+__all__ = ["Device", "Devices"]
+
+
+class Device:
+    """One section with device state.
+
+    Attributes:
+        section: where it stands, and its bytes.
+    """
+
+    def __init__(
+        self,
+        section: Section,
+        own: DeviceDescription | None,
+        candidates: list[Description],
+        repeat: int = 1,
+    ) -> None:
+        self.section = section
+        self._repeat = repeat
+        self._own = own
+        self._candidates = candidates
+
+    @property
+    def key(self) -> str:
+        """``name:instance``; ``name:instance#2`` where the stream sends that a second time."""
+        return self.section.key if self._repeat == 1 else f"{self.section.key}#{self._repeat}"
+
+    @property
+    def data(self) -> bytes:
+        """The section's body."""
+        return self.section.data or b""
+
+    @property
+    def origin(self) -> str:
+        """What described it: ``stream``, ``borrowed``, or ``none``."""
+        if self._own is not None:
+            return "stream"
+        return "none" if self.decoded is None else "borrowed"
+
+    @property
+    def described(self) -> bool:
+        """Whether this stream itself describes the device."""
+        return self._own is not None
+
+    @cached_property
+    def decoded(self) -> Decoded | None:
+        """The values with what did not fit, or None when nothing describes the device.
+
+        Borrowed descriptions count only when exactly one reading accounts for
+        every byte, or all that do give the same values.
+        """
+        section = self.section
+        if self._own is not None:
+            return decode(
+                self._own.description,
+                self.data,
+                section.body_offset,
+                size=len(self.data),
+                version=section.version,
+            )
+        fitting = fits(
+            self._candidates,
+            self.data,
+            section.body_offset,
+            size=len(self.data),
+            version=section.version,
+        )
+        return fitting[0] if fitting else None
+
+    def __getitem__(self, path: str) -> Any:
+        """The value at a path such as ``env.regs[4]``.
+
+        Raises:
+            KeyError: nothing stands there, or nothing describes the device.
+        """
+        if self.decoded is None:
+            raise KeyError(path)
+        return self.decoded.value[path]
+
+
+class Devices:
+    """All device state of a stream.
+
+    ``devices["cpu", 0]`` or ``devices["cpu:0"]`` is a :class:`Device`; a bare
+    name stands for its lowest instance. Iteration is in stream order.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._borrowed = stream.borrowed
+        own = stream.description.devices if stream.description else ()
+        self._own = {(device.name, device.instance_id): device for device in own}
+        seen: Counter[str] = Counter()
+        self._devices = [self._device(section, seen) for section in stream.states]
+
+    def _device(self, section: Section, seen: Counter[str]) -> Device:
+        seen[section.key] += 1
+        own = self._own.get((section.name, section.instance_id))
+        candidates: list[Description] = []
+        if own is None and self._borrowed is not None:
+            found = self._borrowed.candidates(section.name, section.instance_id, section.version)
+            candidates = list(found)
+        return Device(section, own, candidates, seen[section.key])
+
+    def __iter__(self) -> Iterator[Device]:
+        return iter(self._devices)
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Device:
+        """A device by ``"name:instance"``, ``(name, instance)`` or bare name.
+
+        Raises:
+            KeyError: the stream has no such device.
+        """
+        wanted = f"{key[0]}:{key[1]}" if isinstance(key, tuple) else key
+        for device in self._devices:
+            if device.key == wanted:
+                return device
+        named = [device for device in self._devices if device.section.name == wanted]
+        if not named:
+            raise KeyError(wanted)
+        return min(named, key=lambda device: device.section.instance_id)
+
+    def matching(self, pattern: str) -> list[Device]:
+        """Devices whose key, name or last part of the name is a shell ``pattern``."""
+        from fnmatch import fnmatchcase
+
+        return [
+            device
+            for device in self._devices
+            if any(
+                fnmatchcase(text, pattern)
+                for text in (
+                    device.key,
+                    device.section.name,
+                    device.section.name.rpartition("/")[2],
+                    device.key.rpartition("/")[2],
+                )
+            )
+        ]

@@ -1,0 +1,373 @@
+"""One pass over a stream's channels: sources in, a :class:`Stream` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from vmstream.errors import Malformed, NotAStream, StreamError
+from vmstream.stream.channels import MultifdDecoder, PreemptDecoder, ReturnPathDecoder
+from vmstream.stream.decoder import Decoder
+from vmstream.stream.description import DescribedExtents, find_description
+from vmstream.stream.events import DeviceState, Event, Fault
+from vmstream.stream.incremental import Incremental
+from vmstream.stream.index import IndexBuilder
+from vmstream.stream.stream import ByteSource, Channel, Section, Stream
+from vmstream.vmstate.borrow import Borrowed
+from vmstream.vmstate.description import StreamDescription
+from vmstream.vmstate.vmdesc import parse
+from vmstream.wire.bitmaps import BitmapChunk
+from vmstream.wire.block import BlockRecord
+from vmstream.wire.commands import Command, PackageEnd
+from vmstream.wire.compat import CompatSection
+from vmstream.wire.configuration import Configuration
+from vmstream.wire.limits import DEFAULT_LIMITS, Limits
+from vmstream.wire.mapped_ram import MappedBitmap
+from vmstream.wire.multifd import MULTIFD_MAGIC, InitialPacket, MultifdPacket
+from vmstream.wire.ram import Pages, RamBlock, RamFlag, RamMark, RamTotal
+from vmstream.wire.return_path import ReturnMessage, ReturnType
+from vmstream.wire.sections import (
+    FILE_MAGIC,
+    DescriptionText,
+    Element,
+    EndOfStream,
+    FileHeader,
+    Raw,
+    SectionEnd,
+    SectionStart,
+)
+
+__all__ = ["Progress", "read_stream"]
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes read so far and the bytes in all (None when unknown)."""
+
+_USUAL_PAGE = 4096
+_TAIL = 1 << 20
+"""Bytes at the end of a file in which the description is looked for first."""
+_SKIP = 1 << 20
+"""Bytes above which seeking past a region beats reading it."""
+
+
+def read_stream(
+    sources: Sequence[ByteSource],
+    *,
+    borrowed: Borrowed | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    page_size: int | None = None,
+    progress: Progress | None = None,
+) -> Stream:
+    """Read a stream from its main channel and any others.
+
+    The channels may come in any order: the first bytes of each tell what it is.
+    Faults of the bytes are not raised; they are in ``faults`` of the result.
+
+    Raises:
+        NotAStream: no source begins like a migration stream.
+        SourceError: a container is damaged before the stream begins.
+    """
+    main, others = _tell_apart(sources)
+    pass_ = _MainPass(main, borrowed, limits, page_size, progress)
+    stream = pass_.run()
+    for number, source in enumerate(others, 1):
+        _read_channel(stream, pass_.builder, source, number, limits)
+    stream.index = pass_.builder.finish()
+    _check_channels(stream)
+    return stream
+
+
+def _tell_apart(sources: Sequence[ByteSource]) -> tuple[ByteSource, list[ByteSource]]:
+    """The main channel and the rest. A source that can not seek is taken for the main one."""
+    if len(sources) == 1:
+        return sources[0], []
+    for source in sources:
+        if not source.seekable or _begins(source) == FILE_MAGIC:
+            return source, [other for other in sources if other is not source]
+    return sources[0], list(sources[1:])
+
+
+def _begins(source: ByteSource) -> int:
+    return int.from_bytes(source.read_at(0, 4), "big")
+
+
+class _MainPass:
+    """The pass over the main channel."""
+
+    def __init__(
+        self,
+        source: ByteSource,
+        borrowed: Borrowed | None,
+        limits: Limits,
+        page_size: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self.source = source
+        self.limits = limits
+        self.progress = progress
+        self.builder = IndexBuilder()
+        self.stream = Stream(source, self.builder.finish(), borrowed=borrowed)
+        self.section: Section | None = None
+        self.package = 0
+        ahead = self._description_ahead()
+        self.extents = DescribedExtents(ahead, borrowed)
+        if page_size is None and ahead is not None:
+            page_size = ahead.page_size
+        self.decoder = Decoder(
+            extents=self.extents, page_size=page_size, origin=source.origin, limits=limits
+        )
+
+    def _description_ahead(self) -> StreamDescription | None:
+        """The description, when the source can be read from its end."""
+        source = self.source
+        if not source.seekable or source.size is None:
+            return None
+        for span in (_TAIL, self.limits.description):
+            start = max(source.size - span, 0)
+            try:
+                tail = bytes(source.read_at(start, source.size - start))
+                text = find_description(tail.rstrip(b"\0"))
+                if text is not None:
+                    return parse(text)
+            except StreamError:
+                return None
+            if start == 0:
+                break
+        return None
+
+    def run(self) -> Stream:
+        stream, decoder = self.stream, self.decoder
+        try:
+            for events in drive(decoder, self.source, self.progress):
+                for event in events:
+                    self._take(event)
+        except StreamError as error:
+            self._take(Fault(decoder.offset, error, fatal=True))
+            for event in decoder.close():
+                if not isinstance(event, Fault):
+                    self._take(event)
+        self._close_section(decoder.offset)
+        stream.footers = decoder.footers
+        if decoder.ram.page_bits is not None:
+            stream.page_size = 1 << decoder.ram.page_bits
+        stream.page_size_guessed = decoder.ram.guessed and stream.description is None
+        if stream.description is None:
+            stream.description = self.extents.description
+        if stream.description is not None and stream.page_size is None:
+            stream.page_size = stream.description.page_size
+        return stream
+
+    def _take(self, event: Event) -> None:
+        stream, builder = self.stream, self.builder
+        match event:
+            case Pages():
+                builder.add_pages(event)
+            case SectionStart():
+                self._open_section(event)
+            case SectionEnd():
+                section = self.section
+                if section is not None:
+                    section.footer = event.footer
+                    self._close_section(event.offset, 0 if event.footer is None else 5)
+            case RamMark():
+                if event.flag == RamFlag.MULTIFD_FLUSH:
+                    stream.flushes += 1
+                    builder.sync()
+                elif event.flag == RamFlag.HOOK:
+                    stream.hooks += 1
+            case DeviceState():
+                if self.section is not None:
+                    self.section.data = bytes(event.data)
+                    self.section.boundary = event.boundary
+            case RamTotal():
+                stream.ram_total = event.total
+            case RamBlock():
+                builder.add_block(event)
+            case MappedBitmap():
+                builder.add_bitmap(event)
+            case Command():
+                stream.commands.append(event)
+                if event.name == "PACKAGED":
+                    self.package += 1
+            case PackageEnd():
+                self.package -= 1
+            case Configuration():
+                stream.configuration = event
+            case FileHeader():
+                stream.file_version = event.version
+            case EndOfStream():
+                stream.ended = True
+                stream.size = event.offset + 1
+            case DescriptionText():
+                self._describe(event)
+            case Raw():
+                self._take_raw(event)
+            case Fault():
+                stream.faults.append(event.error)
+                if event.fatal:
+                    stream.fatal = event.error
+            case BlockRecord():
+                if event.device is not None:
+                    stream.disk_chunks[event.device] += 1
+            case BitmapChunk():
+                if event.bitmap is not None:
+                    stream.bitmap_chunks[event.bitmap] += 1
+            case CompatSection():
+                self._close_section(event.offset)
+                self.section = Section(
+                    Element.FULL, event.idstr, event.instance_id, len(stream.sections),
+                    event.version_id, event.offset, self.decoder.offset,
+                )  # fmt: skip
+                stream.sections.append(self.section)
+
+    def _open_section(self, event: SectionStart) -> None:
+        head = (
+            5
+            if not event.has_identity
+            else 14 + len(event.idstr.encode("utf-8", "surrogateescape"))
+        )
+        self.section = Section(
+            event.kind, event.idstr, event.instance_id, event.section_id, event.version_id,
+            event.offset, event.offset + head, packaged=self.package > 0,
+        )  # fmt: skip
+        self.stream.sections.append(self.section)
+        if event.idstr == "ram":
+            self.builder.begin_section()
+
+    def _close_section(self, end: int, footer: int = 0) -> None:
+        section = self.section
+        if section is not None:
+            section.body_size = end - section.body_offset
+            section.size = end + footer - section.offset
+            self.section = None
+
+    def _describe(self, event: DescriptionText) -> None:
+        stream = self.stream
+        stream.description_text = event.text
+        stream.size = event.offset + 5 + len(event.text)
+        try:
+            stream.description = parse(event.text)
+        except StreamError as error:
+            error.offset = event.offset + 5 + (error.offset or 0)
+            error.section = "description"
+            stream.faults.append(error)
+
+    def _take_raw(self, event: Raw) -> None:
+        if event.role != "trailing":
+            return
+        self.stream.trailing += event.size
+        if self.stream.trailing_is_zero and event.data is not None:
+            self.stream.trailing_is_zero = not any(event.data)
+
+
+def drive(
+    decoder: Incremental, source: ByteSource, progress: Progress | None = None
+) -> Iterator[list[Event]]:
+    """Feed a source to a decoder, seeking past what the decoder does not look at.
+
+    Raises:
+        StreamError: the source itself failed; what was decoded before has been yielded.
+    """
+    start = 0
+    while not decoder.finished:
+        sought = False
+        for piece in source.pieces(start):
+            yield decoder.feed(piece)
+            start += len(piece)
+            if progress is not None:
+                progress(start, source.size)
+            if decoder.finished:
+                break
+            if source.seekable and decoder.skippable > _SKIP and source.size is not None:
+                count = min(decoder.skippable, source.size - start)
+                if count > 0:
+                    yield decoder.skip(count)
+                    start += count
+                    sought = True
+                    break
+        if not sought:
+            break
+    yield decoder.close()
+
+
+# Channels
+
+
+def _read_channel(
+    stream: Stream, builder: IndexBuilder, source: ByteSource, number: int, limits: Limits
+) -> None:
+    kind = _channel_kind(bytes(source.read_at(0, 8)))
+    channel = Channel(source.name, kind, source, number if kind != "return" else 0)
+    stream.channels.append(channel)
+    decoder: Incremental
+    if kind == "multifd":
+        decoder = MultifdDecoder(stream.page_size or _USUAL_PAGE, limits=limits)
+    elif kind == "return":
+        decoder = ReturnPathDecoder(limits=limits)
+    else:
+        names = [block.name for block in builder.blocks]
+        lengths = [block.used_length for block in builder.blocks]
+        decoder = PreemptDecoder(names, lengths, stream.page_size or _USUAL_PAGE, limits=limits)
+    if kind != "return":
+        # Pages of a preempt channel come after everything that precopy sent.
+        builder.begin_channel(number, 0 if kind == "multifd" else stream.flushes + 1)
+    for event in _channel_events(decoder, source):
+        _take_channel(stream, builder, channel, event)
+    channel.size = decoder.offset
+
+
+def _channel_events(decoder: Incremental, source: ByteSource) -> Iterable[Event]:
+    try:
+        for events in drive(decoder, source):
+            yield from events
+    except StreamError as error:
+        yield Fault(decoder.offset, error, fatal=True)
+
+
+def _channel_kind(head: bytes) -> str:
+    if int.from_bytes(head[:4], "big") == MULTIFD_MAGIC:
+        return "multifd"
+    if int.from_bytes(head[:4], "big") == FILE_MAGIC:
+        raise NotAStream("two main channels were given; a stream has one")
+    number, length = int.from_bytes(head[:2], "big"), int.from_bytes(head[2:4], "big")
+    if number in frozenset(ReturnType) and length <= 512:
+        return "return"
+    return "preempt"
+
+
+def _take_channel(stream: Stream, builder: IndexBuilder, channel: Channel, event: Event) -> None:
+    match event:
+        case InitialPacket():
+            channel.initial = event
+        case MultifdPacket():
+            channel.packets += 1
+            channel.syncs += event.sync
+            payload = event.offset + event.header_size
+            try:
+                builder.add_packet(event, payload, stream.page_size or _USUAL_PAGE)
+            except StreamError as error:
+                _channel_fault(stream, channel, error)
+        case Pages():
+            builder.add_pages(event)
+        case ReturnMessage():
+            channel.messages.append(event)
+        case Fault():
+            _channel_fault(stream, channel, event.error)
+
+
+def _channel_fault(stream: Stream, channel: Channel, error: StreamError) -> None:
+    error.file = channel.name
+    stream.faults.append(error)
+
+
+def _check_channels(stream: Stream) -> None:
+    """Multifd channels must agree with each other and with the main channel."""
+    channels = [channel for channel in stream.channels if channel.kind == "multifd"]
+    numbers = [channel.initial.channel for channel in channels if channel.initial]
+    if len(set(numbers)) < len(numbers):
+        stream.faults.append(
+            Malformed(
+                f"two files hold the same multifd channel: {sorted(numbers)}",
+                section="multifd",
+                expected="each channel once",
+                found=sorted(numbers),
+            )
+        )

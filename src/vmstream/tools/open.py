@@ -1,0 +1,76 @@
+"""Opening a stream from whatever a person has."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from os import PathLike
+from typing import Any
+
+from vmstream.errors import StreamError
+from vmstream.sources import open_source
+from vmstream.stream.reading import Progress, read_stream
+from vmstream.stream.stream import Stream
+from vmstream.vmstate.borrow import Borrowed
+from vmstream.wire.limits import DEFAULT_LIMITS, Limits
+
+__all__ = ["open_stream"]
+
+Target = str | PathLike[str] | bytes | bytearray | memoryview | Any
+
+
+def open_stream(
+    target: Target,
+    *channels: Target,
+    snapshot: str | None = None,
+    describe_with: Target | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    page_size: int | None = None,
+    progress: Progress | None = None,
+) -> Stream:
+    """Read a migration stream from a path, URL, ``"-"``, file object or bytes.
+
+    Args:
+        target: the main channel, or a container with a stream in it.
+        channels: the other files of the same migration (multifd channels, a
+            preempt channel, a capture of the return path) in any order.
+        snapshot: tag or id of a qcow2 internal snapshot.
+        describe_with: another stream, or a ``-dump-vmstate`` schema, whose
+            descriptions serve for devices that this stream does not describe.
+        limits: how much the stream may ask for.
+        page_size: the target page size in bytes, where nothing else tells it.
+        progress: called with bytes read and bytes in all.
+
+    Raises:
+        NotAStream: there is no stream in it.
+        SourceError: a container is damaged before its stream begins.
+        OSError: a file can not be opened.
+
+    Everything else that is wrong stands in ``faults`` of the result.
+    """
+    borrowed = Borrowed(_description_of(describe_with) if describe_with is not None else None)
+    with ExitStack() as stack:
+        sources = [
+            stack.enter_context(open_source(item, snapshot=snapshot if not number else None))
+            for number, item in enumerate((target, *channels))
+        ]
+        stream = read_stream(
+            sources, borrowed=borrowed, limits=limits, page_size=page_size, progress=progress
+        )
+        if stream.fatal is not None and not stream.sections and stream.file_version is None:
+            raise stream.fatal
+        stack.pop_all()
+    return stream
+
+
+def _description_of(target: Target) -> Any:
+    """The description in another stream.
+
+    Raises:
+        StreamError: it has none.
+    """
+    with open_stream(target) as stream:
+        if stream.description is None:
+            raise StreamError(
+                "the stream to borrow descriptions from has none", file=stream.source.name
+            )
+        return stream.description

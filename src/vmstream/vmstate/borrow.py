@@ -1,0 +1,36 @@
+"""Descriptions for devices that a stream does not describe itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmstream.vmstate.decode import extent
+from vmstream.vmstate.description import Description, StreamDescription
+from vmstream.vmstate.layouts import borrow, lookup
+
+__all__ = ["Borrowed"]
+
+
+class Borrowed:
+    """Where descriptions are borrowed: another stream's first, then the shipped layouts.
+
+    Args:
+        other: the description of a stream that a person named as alike.
+    """
+
+    def __init__(self, other: StreamDescription | None = None) -> None:
+        self._other = other
+
+    def candidates(self, idstr: str, instance_id: int, version_id: int) -> list[Description]:
+        """Descriptions that may fit a section, best first."""
+        found = borrow(self._other, idstr, instance_id, version_id) if self._other else []
+        return [*found, *(other for other in lookup(idstr, version_id) if other not in found)]
+
+    def extents(
+        self, idstr: str, instance_id: int, version_id: int, data: memoryview
+    ) -> Iterator[int]:
+        """Bytes that each candidate makes of what follows a section's header."""
+        for description in self.candidates(idstr, instance_id, version_id):
+            size = extent(description, data)
+            if size is not None:
+                yield size

@@ -1,0 +1,113 @@
+"""CONFIGURATION: machine type, page size, capabilities, UUID of the guest (2.4+).
+
+Source: QEMU ``migration/savevm.c`` (``vmstate_configuration``). Every part
+after the machine name is a VMState subsection: 0x05, name with a one-byte
+length, be32 version, body.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from vmstream.errors import LimitExceeded, Malformed
+from vmstream.wire.limits import Limits
+from vmstream.wire.reader import Parse, Reader, bytes_of, counted, text_of
+from vmstream.wire.sections import Element
+
+__all__ = ["Configuration", "read_configuration"]
+
+TARGET_PAGE_BITS = "configuration/target-page-bits"
+CAPABILITIES = "configuration/capabilities"
+UUID = "configuration/uuid"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the source says of its machine; None or absent where it says nothing."""
+
+    offset: int
+    machine: str
+    """Canonical machine type (``pc-i440fx-7.2``)."""
+    target_page_bits: int | None = None
+    """log2 of the target page size (2.8+, in practice Arm machines only)."""
+    capabilities: tuple[str, ...] | None = None
+    """Validated capabilities that are on: ``x-ignore-shared``, ``mapped-ram`` (4.0+)."""
+    uuid: bytes | None = None
+    """16 bytes (4.2+, capability ``validate-uuid``)."""
+
+    def encode(self) -> bytes:
+        name = bytes_of(self.machine)
+        out = [struct.pack(">BI", Element.CONFIGURATION, len(name)), name]
+        if self.target_page_bits is not None:
+            out += [_subsection(TARGET_PAGE_BITS), struct.pack(">I", self.target_page_bits)]
+        if self.capabilities is not None:
+            out += [_subsection(CAPABILITIES), struct.pack(">I", len(self.capabilities))]
+            out += [counted(name) for name in self.capabilities]
+        if self.uuid is not None:
+            out += [_subsection(UUID), self.uuid]
+        return b"".join(out)
+
+
+def _subsection(name: str) -> bytes:
+    return bytes((Element.SUBSECTION,)) + counted(name) + struct.pack(">I", 1)
+
+
+def read_configuration(reader: Reader, limits: Limits) -> Parse[Configuration]:
+    """Read everything after the 0x07 byte.
+
+    Raises:
+        Malformed: an unknown subsection (it has no length, so nothing after it can be found).
+        LimitExceeded: the machine name or the list of capabilities is over the limit.
+    """
+    offset = reader.offset - 1
+    length = yield from reader.integer(4, "the length of the machine name")
+    name = yield from reader.bounded(length, limits.machine_name, "the machine name")
+    machine = text_of(name)
+    page_bits: int | None = None
+    capabilities: tuple[str, ...] | None = None
+    uuid: bytes | None = None
+    while bytes((yield from reader.peek(1))) == b"\x05":
+        at = reader.offset
+        yield from reader.take(1)
+        part = yield from reader.counted("a configuration subsection's name")
+        version = yield from reader.integer(4, "a configuration subsection's version")
+        if version != 1:
+            raise Malformed(f"{part} has version {version}", offset=at, expected=1, found=version)
+        if part == TARGET_PAGE_BITS:
+            page_bits = yield from reader.integer(4, "the target page bits")
+            if not 8 <= page_bits <= 20:
+                raise Malformed(
+                    f"target page bits {page_bits} are no page size of any target",
+                    offset=at,
+                    expected="8 to 20",
+                    found=page_bits,
+                )
+        elif part == CAPABILITIES:
+            capabilities = yield from _read_capabilities(reader, limits)
+        elif part == UUID:
+            uuid = bytes((yield from reader.take(16, "the guest's UUID")))
+        else:
+            raise Malformed(
+                f"the configuration holds an unknown subsection {part!r}",
+                offset=at,
+                expected=f"{TARGET_PAGE_BITS}, {CAPABILITIES} or {UUID}",
+                found=part,
+            )
+    return Configuration(offset, machine, page_bits, capabilities, uuid)
+
+
+def _read_capabilities(reader: Reader, limits: Limits) -> Parse[tuple[str, ...]]:
+    at = reader.offset
+    count = yield from reader.integer(4, "the number of capabilities")
+    if count > limits.capabilities:
+        raise LimitExceeded(
+            f"{count} capabilities are more than the limit",
+            offset=at,
+            expected=f"at most {limits.capabilities}",
+            found=count,
+        )
+    names = []
+    for _ in range(count):
+        names.append((yield from reader.counted("a capability's name")))
+    return tuple(names)

@@ -1,0 +1,258 @@
+"""Packets on multifd channels (``x-multifd`` 3.0 and 3.1, stable since 4.0).
+
+Source: QEMU ``migration/multifd.h`` and ``multifd.c``. A channel begins with
+an initial packet; then every packet has a header of one size and a payload of
+``next_packet_size`` bytes, which is only there when the packet has pages.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+from vmstream.errors import Malformed
+from vmstream.wire.reader import Parse, Reader, bytes_of, text_of
+
+__all__ = [
+    "MULTIFD_MAGIC",
+    "DeviceStatePacket",
+    "InitialPacket",
+    "MultifdFlag",
+    "MultifdMethod",
+    "MultifdPacket",
+    "read_initial_packet",
+    "read_packet",
+]
+
+MULTIFD_MAGIC = 0x11223344
+PACKET_SIZE = 512 * 1024
+"""Bytes of guest memory in a full packet (``MULTIFD_PACKET_SIZE``)."""
+
+_INITIAL = struct.Struct(">II16sB7x32s")
+_HEADER = struct.Struct(">IIIIIIQI28s256s")
+_NAME_SIZE = 256
+
+
+class MultifdFlag(IntFlag):
+    """``MULTIFD_FLAG_*`` apart from the compression method, which is a number in bits 1 to 5."""
+
+    SYNC = 0x01
+    DEVICE_STATE = 0x40
+
+
+class MultifdMethod(IntEnum):
+    """``MULTIFD_FLAG_NOCOMP`` and others, as they stand in ``flags & 0x3e``."""
+
+    NONE = 0x00
+    ZLIB = 0x02
+    ZSTD = 0x04
+    QPL = 0x08
+    UADK = 0x10
+    QATZIP = 0x20
+
+
+_METHODS = frozenset(map(int, MultifdMethod))
+
+
+@dataclass(frozen=True, slots=True)
+class InitialPacket:
+    """The first 64 bytes of a channel (4.0+)."""
+
+    offset: int
+    uuid: bytes
+    """The guest's UUID, 16 bytes, all zero when unset."""
+    channel: int
+    reserved: bytes
+    """32 bytes that QEMU sends as zero."""
+
+    def encode(self) -> bytes:
+        return _INITIAL.pack(MULTIFD_MAGIC, 1, self.uuid, self.channel, self.reserved)
+
+
+@dataclass(frozen=True, slots=True)
+class MultifdPacket:
+    """The header of one packet of RAM pages.
+
+    In QEMU 8.2 and before a packet without pages repeats the name, offsets and
+    size of the one before; ``payload_size`` is what really follows.
+    """
+
+    offset: int
+    flags: int
+    pages_alloc: int
+    """Room for page offsets: 524288 / page size; 0 in a SYNC packet of 9.0 and later."""
+    normal_pages: int
+    next_packet_size: int
+    packet_num: int
+    """Counts over all channels of one migration."""
+    zero_pages: int
+    """Zero pages listed after the normal ones (9.0+; always 0 before)."""
+    reserved: bytes
+    block_name: bytes
+    """256 bytes, NUL padded."""
+    page_offsets: tuple[int, ...]
+    """Bytes within the block: all that there is room for, used or not."""
+
+    @property
+    def method(self) -> MultifdMethod:
+        return MultifdMethod(self.flags & 0x3E)
+
+    @property
+    def block(self) -> str:
+        return text_of(self.block_name.split(b"\0", 1)[0])
+
+    @property
+    def sync(self) -> bool:
+        return bool(self.flags & MultifdFlag.SYNC)
+
+    @property
+    def header_size(self) -> int:
+        """Bytes before the payload."""
+        return _HEADER.size + 8 * len(self.page_offsets)
+
+    @property
+    def payload_size(self) -> int:
+        """Bytes that follow the header."""
+        return self.next_packet_size if self.normal_pages else 0
+
+    def encode(self) -> bytes:
+        head = _HEADER.pack(
+            MULTIFD_MAGIC,
+            1,
+            self.flags,
+            self.pages_alloc,
+            self.normal_pages,
+            self.next_packet_size,
+            self.packet_num,
+            self.zero_pages,
+            self.reserved,
+            self.block_name,
+        )
+        return head + struct.pack(f">{len(self.page_offsets)}Q", *self.page_offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatePacket:
+    """The header of a packet that carries a device's state (10.0+): 276 bytes, then the payload."""
+
+    offset: int
+    flags: int
+    idstr: str
+    instance_id: int
+    payload_size: int
+
+    def encode(self) -> bytes:
+        name = bytes_of(self.idstr).ljust(_NAME_SIZE, b"\0")
+        return struct.pack(
+            ">III256sII",
+            MULTIFD_MAGIC,
+            1,
+            self.flags,
+            name,
+            self.instance_id,
+            self.payload_size,
+        )
+
+
+def read_initial_packet(reader: Reader) -> Parse[InitialPacket]:
+    """Read a channel's first packet.
+
+    Raises:
+        Malformed: another magic or version.
+    """
+    at = reader.offset
+    raw = yield from reader.take(_INITIAL.size, "a multifd channel's initial packet")
+    magic, version, uuid, channel, reserved = _INITIAL.unpack(raw)
+    _check_magic(at, magic, version)
+    return InitialPacket(at, uuid, channel, reserved)
+
+
+def read_packet(reader: Reader, page_size: int) -> Parse[MultifdPacket | DeviceStatePacket]:
+    """Read a packet's header, up to where its payload begins.
+
+    Raises:
+        Malformed: another magic or version, more pages than fit, or a method that is unknown.
+    """
+    at = reader.offset
+    start = yield from reader.peek(12)
+    if len(start) == 12:
+        magic, version, flags = struct.unpack(">III", start)
+        _check_magic(at, magic, version)
+        if flags & MultifdFlag.DEVICE_STATE:
+            return (yield from _read_device_state(reader))
+    raw = yield from reader.take(_HEADER.size, "a multifd packet's header")
+    fields = _HEADER.unpack(raw)
+    _, _, flags, alloc, normal, size, number, zero, reserved, name = fields
+    _check_flags(at, flags)
+    room = PACKET_SIZE // page_size
+    if alloc != room and (alloc or normal or zero):
+        raise Malformed(
+            f"a multifd packet for {alloc} pages does not fit the page size {page_size}",
+            offset=at + 12,
+            expected=room,
+            found=alloc,
+        )
+    if normal > alloc or zero > alloc - normal:
+        raise Malformed(
+            f"a multifd packet lists {normal} normal and {zero} zero pages",
+            offset=at + 16,
+            expected=f"at most {alloc}",
+            found=normal + zero,
+        )
+    raw = yield from reader.take(8 * room, "a multifd packet's page offsets")
+    offsets = struct.unpack(f">{room}Q", raw)
+    return MultifdPacket(at, flags, alloc, normal, size, number, zero, reserved, name, offsets)
+
+
+def _read_device_state(reader: Reader) -> Parse[DeviceStatePacket]:
+    at = reader.offset
+    raw = yield from reader.take(276, "a device state packet")
+    _, _, flags, name, instance, size = struct.unpack(">III256sII", raw)
+    return DeviceStatePacket(at, flags, text_of(name.rstrip(b"\0")), instance, size)
+
+
+def _check_magic(at: int, magic: int, version: int) -> None:
+    if magic != MULTIFD_MAGIC:
+        raise Malformed(
+            "a multifd packet must begin with its magic",
+            offset=at,
+            expected=f"{MULTIFD_MAGIC:#x}",
+            found=f"{magic:#x}",
+        )
+    if version != 1:
+        raise Malformed(
+            f"multifd version {version} is unknown", offset=at + 4, expected=1, found=version
+        )
+
+
+def _check_flags(at: int, flags: int) -> None:
+    if flags & ~0x3F or (flags & 0x3E) not in _METHODS:
+        raise Malformed(
+            f"multifd flags {flags:#x} name no known method",
+            offset=at + 8,
+            expected=", ".join(f"{method.value:#x}" for method in MultifdMethod),
+            found=f"{flags:#x}",
+        )
+
+
+def pages_of(packet: MultifdPacket, page_size: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Page numbers of a packet: (normal, zero).
+
+    Raises:
+        Malformed: an offset that is not a multiple of the page size.
+    """
+    used = packet.page_offsets[: packet.normal_pages + packet.zero_pages]
+    pages = []
+    for number, offset in enumerate(used):
+        if offset % page_size:
+            raise Malformed(
+                f"page offset {offset:#x} is not a multiple of {page_size}",
+                offset=packet.offset + _HEADER.size + 8 * number,
+                section="multifd",
+                expected=f"a multiple of {page_size}",
+                found=f"{offset:#x}",
+            )
+        pages.append(offset // page_size)
+    return pages[: packet.normal_pages], pages[packet.normal_pages :]
