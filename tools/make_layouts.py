@@ -35,9 +35,7 @@ KNOWN = (
         1,
         (Field("halted", "uint32", 4), Field("interrupt_request", "uint32", 4)),
         (
-            Description(
-                "cpu_common/exception_index", 1, (Field("exception_index", "int32", 4),)
-            ),
+            Description("cpu_common/exception_index", 1, (Field("exception_index", "int32", 4),)),
             Description("cpu_common/crash_occurred", 1, (Field("crash_occurred", "bool", 1),)),
         ),
     ),
@@ -75,9 +73,7 @@ def merge(one: Description, other: Description) -> Description | None:
     subsections = merge_subsections(one.subsections, other.subsections)
     if subsections is None or None in fields:
         return None
-    return replace(
-        one, fields=tuple(field for field in fields if field), subsections=subsections
-    )
+    return replace(one, fields=tuple(field for field in fields if field), subsections=subsections)
 
 
 def merge_fields(one: Field, other: Field) -> Field | None:
@@ -169,8 +165,7 @@ def main(arguments: list[str]) -> int:
     packed = lzma.compress(text, preset=9)
     options.output.write_bytes(packed)
     print(
-        f"{len(devices)} layouts of {len(table)} devices: "
-        f"{len(text)} bytes, {len(packed)} packed"
+        f"{len(devices)} layouts of {len(table)} devices: {len(text)} bytes, {len(packed)} packed"
     )
     return 0
 

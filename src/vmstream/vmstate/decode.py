@@ -21,7 +21,16 @@ from vmstream.vmstate.description import Description, Field
 from vmstream.vmstate.values import NULL_MARKER, Array, List, Scalar, Struct, Value
 from vmstream.vmstate.vmdesc import MAX_DEPTH, counts
 
-__all__ = ["MAX_READINGS", "MAX_VALUES", "Decoded", "Problem", "decode", "extent", "fits"]
+__all__ = [
+    "MAX_READINGS",
+    "MAX_SEARCH",
+    "MAX_VALUES",
+    "Decoded",
+    "Problem",
+    "decode",
+    "extent",
+    "fits",
+]
 
 SUBSECTION = 0x05
 ELEMENT = 0x01
@@ -34,6 +43,9 @@ MAX_VALUES = 1 << 20
 VALUES_AT_LEAST = 4096
 VALUES_PER_BYTE = 8
 """How many nodes a section of so many bytes may make, below that bound."""
+
+MAX_SEARCH = 1 << 17
+"""Nodes made in all while the readings of an ambiguous section are tried."""
 
 MAX_READINGS = 256
 """Readings of an ambiguous section that are tried."""
@@ -362,7 +374,7 @@ class _Walk:
 
     def close(self, struct: Struct, name: str) -> None:
         """Let a list of entries end where the last of them did."""
-        member = struct.members[name]
+        member = struct.members.get(name)
         if isinstance(member, List) and id(member) in self.listings:
             member.raw = self.data[member.offset - self.base : self.position]
 
@@ -504,7 +516,7 @@ def _with_nulls(
     """
     found: list[Decoded] = []
     choices: list[bool] | None = []
-    budget = MAX_VALUES
+    budget = MAX_SEARCH
     for _ in range(MAX_READINGS):
         if choices is None or len(found) > 1 or budget <= 0:
             break

@@ -236,7 +236,7 @@ _INDEX = re.compile(r"\[(0[xX][0-9a-fA-F]{1,8}|[0-9]{1,9})\]")
 
 def _resolve(start: Value, path: str) -> Value | None:
     """Try literal names, longest first, and step back where the rest fails."""
-    pending: list[tuple[Value, str]] = [(start, path)]
+    pending: list[tuple[Value, str]] = [(start, f".{path}" if path else "")]
     while pending:
         node, rest = pending.pop()
         if not rest:
@@ -254,7 +254,9 @@ def _resolve(start: Value, path: str) -> Value | None:
 
 def _members_matching(node: Struct, path: str) -> list[tuple[Value, str]]:
     """Members that the path begins with, with what is left; the longest last."""
-    path = path.removeprefix(".")
+    if path[0] != ".":
+        return []
+    path = path[1:]
     matching: list[tuple[int, Value]] = []
     named: tuple[dict[str, Any], ...] = (node.members, node.subsections)
     for members in named:
