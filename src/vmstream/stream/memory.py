@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,7 +121,7 @@ class Memory:
         final = span.final[start : start + len(out)]
         edges = np.flatnonzero(np.diff(final)) + 1
         bounds = [0, *edges.tolist(), len(out)]
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        for begin, end in pairwise(bounds):
             if begin < end:
                 run = int(final[begin])
                 self._fill_run(run, base + start + begin, out[begin:end])
@@ -172,10 +173,9 @@ class Memory:
 
     def _strided_plain(self, channel: int, run: int, offset: int, out: NDArray[np.uint8]) -> None:
         """Pages side by side: mapped-ram, or a multifd channel, decompressed where need be."""
-        if int(self.index.kind[run]) == PageKind.MULTIFD:
-            if self._pieces.compressed(channel):
-                self._unpack(channel, offset, out)
-                return
+        if int(self.index.kind[run]) == PageKind.MULTIFD and self._pieces.compressed(channel):
+            self._unpack(channel, offset, out)
+            return
         out[:] = np.frombuffer(self._bytes(channel, offset, out.size), np.uint8).reshape(out.shape)
 
     def _unpack(self, channel: int, offset: int, out: NDArray[np.uint8]) -> None:
@@ -432,7 +432,7 @@ def _replay_order(index: Index) -> NDArray[np.int64]:
     if not index.segments:
         return np.empty(0, np.int64)
     ordered = sorted(index.segments, key=lambda s: (s.epoch, s.channel, s.start))
-    order = np.concatenate([np.arange(s.start, s.stop) for s in ordered])
+    order: NDArray[np.int64] = np.concatenate([np.arange(s.start, s.stop) for s in ordered])
     return order[index.count[order] > 0]
 
 

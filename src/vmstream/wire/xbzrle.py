@@ -8,6 +8,9 @@ equal bytes at the end is left out.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vmstream._kernels import xbzrle_decode
 from vmstream.errors import Malformed
 
@@ -22,7 +25,9 @@ _REFUSALS = {
 }
 
 
-def decode_page(page: memoryview | bytearray, encoded: bytes | memoryview) -> None:
+def decode_page(
+    page: memoryview | bytearray | NDArray[np.uint8], encoded: bytes | memoryview
+) -> None:
     """Apply an encoded difference to ``page`` in place.
 
     Raises:
