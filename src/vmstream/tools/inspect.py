@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vmstream.stream.events import Boundary
@@ -13,7 +13,7 @@ from vmstream.wire.commands import command_details
 from vmstream.wire.ram import ZERO_KINDS, PageKind
 from vmstream.wire.sections import Element
 
-__all__ = ["InspectReport", "inspect"]
+__all__ = ["InspectReport", "PageCounts", "inspect", "page_counts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,18 @@ def run_state(stream: Stream) -> str | None:
     return None
 
 
+def page_counts(kinds: list[int]) -> PageCounts:
+    """Records by kind, from one row of an index's counts."""
+    return PageCounts(
+        sum(kinds[kind] for kind in ZERO_KINDS),
+        kinds[PageKind.NORMAL],
+        kinds[PageKind.XBZRLE],
+        kinds[PageKind.COMPRESSED],
+        kinds[PageKind.MULTIFD],
+        kinds[PageKind.MAPPED],
+    )
+
+
 def _blocks(stream: Stream) -> tuple[BlockReport, ...]:
     index = stream.index
     counts = index.counts()
@@ -187,16 +199,10 @@ def _blocks(stream: Stream) -> tuple[BlockReport, ...]:
         pages = -(-block.used_length // stream.page_size) if stream.page_size else 0
         missing = max(pages - int(covered[number]), 0)
         mapped = block.mapped is not None and block.mapped.present
-        zero = sum(kinds[kind] for kind in ZERO_KINDS)
-        report = PageCounts(
-            missing if mapped else zero,
-            kinds[PageKind.NORMAL],
-            kinds[PageKind.XBZRLE],
-            kinds[PageKind.COMPRESSED],
-            kinds[PageKind.MULTIFD],
-            kinds[PageKind.MAPPED],
-        )
-        reports.append(BlockReport(block.name, block.used_length, report, 0 if mapped else missing))
+        report = page_counts(kinds)
+        if mapped:
+            report, missing = replace(report, zero=missing), 0
+        reports.append(BlockReport(block.name, block.used_length, report, missing))
     return tuple(reports)
 
 
