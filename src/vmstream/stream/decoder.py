@@ -14,6 +14,7 @@ from vmstream.stream.extents import Extents, find_footer, find_header, is_elemen
 from vmstream.stream.incremental import Incremental
 from vmstream.stream.iterables import body_reader
 from vmstream.stream.ram import RamReader
+from vmstream.wire.colo import ColoType, read_colo_message
 from vmstream.wire.commands import COMMAND_NUMBERS, Command, CommandType, PackageEnd, read_command
 from vmstream.wire.compat import CompatTotal, read_compat_section
 from vmstream.wire.configuration import read_configuration
@@ -66,6 +67,8 @@ class Decoder(Incremental):
         """Whether sections end with a footer; None until the first one did or did not."""
         self.sections: dict[int, SectionStart] = {}
         """Sections by id, as their START or FULL header gave them."""
+        self.colo = False
+        """ENABLE_COLO was sent: checkpoints follow the first migration."""
         self.ended = False
         """The EOF element was reached."""
         bits = page_size.bit_length() - 1 if page_size else None
@@ -147,9 +150,21 @@ class Decoder(Incremental):
         if record.target_page_bits is not None:
             self.ram.page_bits = record.target_page_bits
 
+    def _checkpoints(self) -> Parse[None]:
+        """COLO: after the first migration, messages and the state of each checkpoint."""
+        self.section = "colo"
+        while (yield from self.reader.need(1)):
+            message = yield from read_colo_message(self.reader)
+            self.emit(message)
+            if message.type in (ColoType.VMSTATE_SEND, ColoType.VMSTATE_SIZE):
+                yield from self._elements()
+
     def _after_end(self) -> Parse[None]:
         """The description, nothing, or bytes that are no part of the format."""
         reader = self.reader
+        if self.colo:
+            yield from self._checkpoints()
+            return
         head = yield from reader.peek(1)
         if bytes(head) == b"\x06":
             at = reader.offset
@@ -188,6 +203,8 @@ class Decoder(Incremental):
             self._enter_package(command)
         elif command.command == CommandType.POSTCOPY_ADVISE and len(command.payload) == 16:
             self._postcopy_advised(*struct.unpack(">QQ", command.payload))
+        elif command.command == CommandType.ENABLE_COLO:
+            self.colo = True
         elif command.command in (CommandType.POSTCOPY_LISTEN, CommandType.POSTCOPY_RESUME):
             self.ram.forget_block()
 

@@ -22,7 +22,13 @@ from vmstream.wire.compat import CompatSection
 from vmstream.wire.configuration import Configuration
 from vmstream.wire.limits import DEFAULT_LIMITS, Limits
 from vmstream.wire.mapped_ram import MappedBitmap
-from vmstream.wire.multifd import MULTIFD_MAGIC, InitialPacket, MultifdPacket
+from vmstream.wire.multifd import (
+    MULTIFD_MAGIC,
+    InitialPacket,
+    MultifdPacket,
+    OldInitialPacket,
+    OldMultifdPacket,
+)
 from vmstream.wire.ram import Pages, RamBlock, RamFlag, RamMark, RamTotal
 from vmstream.wire.return_path import ReturnMessage, ReturnType
 from vmstream.wire.sections import (
@@ -342,9 +348,9 @@ def _channel_kind(head: bytes) -> str:
 
 def _take_channel(stream: Stream, builder: IndexBuilder, channel: Channel, event: Event) -> None:
     match event:
-        case InitialPacket():
+        case InitialPacket() | OldInitialPacket():
             channel.initial = event
-        case MultifdPacket():
+        case MultifdPacket() | OldMultifdPacket():
             channel.packets += 1
             channel.syncs += event.sync
             payload = event.offset + event.header_size

@@ -16,7 +16,7 @@ from vmstream.stream.index import Index, Packet
 from vmstream.vmstate.description import StreamDescription
 from vmstream.wire.commands import Command, CommandType
 from vmstream.wire.configuration import Configuration
-from vmstream.wire.multifd import InitialPacket
+from vmstream.wire.multifd import InitialPacket, OldInitialPacket
 from vmstream.wire.ram import PageKind
 from vmstream.wire.return_path import ReturnMessage
 from vmstream.wire.sections import Element
@@ -92,7 +92,7 @@ class Channel:
     number: int = 0
     """Its number in the index's segments; 0 for a return path."""
     size: int = 0
-    initial: InitialPacket | None = None
+    initial: InitialPacket | OldInitialPacket | None = None
     packets: int = 0
     syncs: int = 0
     messages: list[ReturnMessage] = field(default_factory=list)
