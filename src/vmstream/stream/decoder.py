@@ -35,6 +35,7 @@ from vmstream.wire.sections import (
 __all__ = ["Decoder"]
 
 RAM_VERSIONS = (3, 4)
+_FOOTER_SIZE = 5
 _NO_INSTANCE = 0xFFFFFFFF
 
 
@@ -46,6 +47,7 @@ class Decoder(Incremental):
         page_size: the target page size in bytes, where the caller knows it.
         origin: position in its file of the stream's first byte; mapped-ram
             headers hold file positions.
+        start: stream offset of an element to begin at, instead of the file header.
         limits: how much the stream may ask for.
 
     The decoder reads forward only and needs neither the length of the input
@@ -59,9 +61,11 @@ class Decoder(Incremental):
         extents: Extents | None = None,
         page_size: int | None = None,
         origin: int = 0,
+        start: int = 0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        super().__init__(limits=limits)
+        super().__init__(limits=limits, offset=start)
+        self._start = start
         self.extents = extents
         self.footers: bool | None = None
         """Whether sections end with a footer; None until the first one did or did not."""
@@ -80,7 +84,9 @@ class Decoder(Incremental):
 
     def _run(self) -> Parse[None]:
         head = yield from self.reader.peek(8)
-        if bytes(head[:1]) == b"\x08" and int.from_bytes(head[1:3], "big") in COMMAND_NUMBERS:
+        if self._start:
+            pass
+        elif bytes(head[:1]) == b"\x08" and int.from_bytes(head[1:3], "big") in COMMAND_NUMBERS:
             self.ram.open_ended = True  # the stream of a resumed post-copy has no file header
         elif (yield from self._file_header()) == FILE_VERSION_COMPAT:
             yield from self._compat_sections()
@@ -332,7 +338,7 @@ class Decoder(Incremental):
                 yield from self._missing_footer(at)
             elif len(head):
                 self.footers = False
-        self.emit(SectionEnd(at, section.section_id, None))
+        self.emit(SectionEnd(reader.offset, section.section_id, None))
 
     def _check_footer(self, section: SectionStart, at: int, found: int) -> None:
         if found != section.section_id:
@@ -346,17 +352,21 @@ class Decoder(Incremental):
             )
 
     def _missing_footer(self, at: int) -> Parse[None]:
-        """No footer where one must stand: go on only if an element begins here."""
-        after = yield from self.reader.peek(300)
+        """No footer where one must stand: go on only if an element begins here or behind it."""
+        after = yield from self.reader.peek(_FOOTER_SIZE + 300)
         error = Malformed(
             "the section's footer is missing",
             offset=at,
             expected="7e",
             found=bytes(after[:1]).hex(),
         )
-        if not is_element(after, True, self.sections):
+        if is_element(after, True, self.sections):
+            self.fault(error)
+            return
+        if not is_element(after[_FOOTER_SIZE:], True, self.sections):
             raise error
         self.fault(error)
+        yield from self.raw(_FOOTER_SIZE, "damaged footer")
 
     # Device state, whose end must be found
 
@@ -393,6 +403,11 @@ class Decoder(Incremental):
         if self.footers:
             return False
         return bool(is_element(after, True, self.sections))
+
+    def _damaged_footer_at(self, data: memoryview, size: int) -> bool:
+        """Whether a wrong footer may stand behind ``size`` bytes: an element follows it."""
+        rest = data[size + _FOOTER_SIZE :]
+        return len(rest) > 0 and bool(is_element(rest, True, self.sections))
 
     def _by_footer(self, section: SectionStart) -> Parse[bool]:
         """Search for the footer as bytes come in."""
@@ -433,7 +448,7 @@ class Decoder(Incremental):
         if self.extents is not None:
             self.extents.learn(data)
         for size in self._own_sizes(section):
-            if self._ends_at(section, data, size) or bytes(data[size : size + 1]) == b"\x7e":
+            if self._ends_at(section, data, size) or self._damaged_footer_at(data, size):
                 self._emit_state(size, Boundary.DESCRIPTION)
                 return
         if self.extents is not None:

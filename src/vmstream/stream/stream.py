@@ -74,6 +74,8 @@ class Section:
     """The body, for device state."""
     packaged: bool = False
     """It stands inside a PACKAGED command."""
+    cut: bool = False
+    """Reading stopped inside it."""
 
     @property
     def key(self) -> str:
@@ -129,6 +131,8 @@ class Stream:
     """What is wrong with the bytes, in the order found."""
     fatal: StreamError | None = None
     """The fault that ended the reading of the main channel."""
+    gap: tuple[int, int] | None = None
+    """Bytes (from, to) that a fault made unreadable, where reading went on after them."""
     page_size: int | None = None
     """Target page size in bytes; None where no page shows it."""
     page_size_guessed: bool = False

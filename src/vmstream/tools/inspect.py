@@ -257,6 +257,12 @@ def _channels(stream: Stream) -> tuple[ChannelReport, ...]:
 def _warnings(stream: Stream, blocks: tuple[BlockReport, ...]) -> list[str]:
     """What a person should know before trusting the rest, the gravest first."""
     warnings = [str(error) for error in stream.faults]
+    if stream.gap is not None:
+        start, end = stream.gap
+        warnings.append(
+            f"bytes {start:#x} to {end:#x} could not be read; the device sections after them "
+            "were found by their headers"
+        )
     if not stream.complete and not stream.faults:
         warnings.append("the end mark of the stream was not reached")
     warnings += _missing_pages(stream, blocks)
