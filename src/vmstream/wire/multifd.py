@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+
+import msgspec
 
 from vmstream.errors import Malformed
 from vmstream.wire.reader import Parse, Reader, bytes_of, text_of
@@ -56,8 +57,7 @@ class MultifdMethod(IntEnum):
 _METHODS = frozenset(map(int, MultifdMethod))
 
 
-@dataclass(frozen=True, slots=True)
-class InitialPacket:
+class InitialPacket(msgspec.Struct, frozen=True):
     """The first 64 bytes of a channel (4.0+)."""
 
     offset: int
@@ -71,8 +71,7 @@ class InitialPacket:
         return _INITIAL.pack(MULTIFD_MAGIC, 1, self.uuid, self.channel, self.reserved)
 
 
-@dataclass(frozen=True, slots=True)
-class MultifdPacket:
+class MultifdPacket(msgspec.Struct, frozen=True):
     """The header of one packet of RAM pages.
 
     In QEMU 8.2 and before a packet without pages repeats the name, offsets and
@@ -133,8 +132,7 @@ class MultifdPacket:
         return head + struct.pack(f">{len(self.page_offsets)}Q", *self.page_offsets)
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceStatePacket:
+class DeviceStatePacket(msgspec.Struct, frozen=True):
     """The header of a packet that carries a device's state (10.0+): 276 bytes, then the payload."""
 
     offset: int
