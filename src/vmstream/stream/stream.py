@@ -220,7 +220,7 @@ class Stream(msgspec.Struct):
 
     def _evident(self) -> set[str]:
         commands = {command.command for command in self.commands}
-        kinds = set(np.unique(self.index.kind).tolist())
+        kinds = set(np.flatnonzero(np.bincount(self.index.kind)).tolist())
         names = {section.name for section in self.sections}
         advised = [c for c in self.commands if c.command == CommandType.POSTCOPY_ADVISE]
         multifd = any(channel.kind == "multifd" for channel in self.channels)
