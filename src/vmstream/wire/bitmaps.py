@@ -7,8 +7,9 @@ what it announces; names hold until the next that are given.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
+
+import msgspec
 
 from vmstream.errors import Malformed
 from vmstream.wire.limits import Limits
@@ -30,8 +31,7 @@ class BitmapFlag(IntFlag):
     EXTRA_FLAGS = 0x80
 
 
-@dataclass(frozen=True, slots=True)
-class BitmapChunk:
+class BitmapChunk(msgspec.Struct, frozen=True):
     """One chunk."""
 
     offset: int
