@@ -201,7 +201,11 @@ class Reader:
 
     def integer(self, width: int, what: str = "an integer") -> Parse[int]:
         """An unsigned big-endian integer of ``width`` bytes."""
-        return int.from_bytes((yield from self.take(width, what)), "big")
+        if len(self.view) - self.pos < width:
+            return int.from_bytes((yield from self.take(width, what)), "big")
+        pos = self.pos
+        self.pos = pos + width
+        return int.from_bytes(self.view[pos : pos + width], "big")
 
     def counted(self, what: str = "a name") -> Parse[str]:
         """A string with a one-byte length before it; undecodable bytes are kept as surrogates."""
