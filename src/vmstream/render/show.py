@@ -70,7 +70,11 @@ def render(report: ShowReport, *, raw: bool, full: bool) -> None:
 
 
 def _title(device: DeviceState) -> Text:
-    notes = {"borrowed": ", by a borrowed description", "none": ", described nowhere"}
+    notes = {
+        "borrowed": ", by a borrowed description",
+        "ambiguous": f", {len(device.readings)} borrowed descriptions fit",
+        "none": ", described nowhere",
+    }
     detail = f" version {device.version}, {count(device.size, 'byte')} at {device.offset:#x}"
     return Text.assemble(
         (printable(device.key), "bold"), detail, (notes.get(device.origin, ""), "yellow")
@@ -81,6 +85,8 @@ def _tree(device: DeviceState, full: bool) -> Tree:
     tree = Tree(_title(device), guide_style="dim")
     if device.value is None:
         tree.add(_hex(device.data, full))
+        for number, reading in enumerate(device.readings, 1):
+            _add(tree, f"reading {number}", reading, full)
     elif isinstance(device.value, Struct):
         _add_members(tree, device.value, full)
     else:

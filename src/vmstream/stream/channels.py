@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from vmstream.stream.incremental import Incremental
 from vmstream.stream.ram import RamReader
 from vmstream.wire.limits import DEFAULT_LIMITS, Limits
-from vmstream.wire.multifd import MultifdPacket, read_initial_packet, read_packet
+from vmstream.wire.multifd import (
+    OldInitialPacket,
+    read_initial_packet,
+    read_old_packet,
+    read_packet,
+)
 from vmstream.wire.reader import Parse
 from vmstream.wire.return_path import read_return_message
 
@@ -28,11 +33,11 @@ class MultifdDecoder(Incremental):
         self.section = "multifd"
         initial = yield from read_initial_packet(self.reader)
         self.emit(initial)
+        read = read_old_packet if isinstance(initial, OldInitialPacket) else read_packet
         while (yield from self.reader.need(1)):
-            packet = yield from read_packet(self.reader, self.page_size)
+            packet = yield from read(self.reader, self.page_size)
             self.emit(packet)
-            if not isinstance(packet, MultifdPacket) or packet.payload_size:
-                yield from self.raw(packet.payload_size, "payload")
+            yield from self.raw(packet.payload_size, "payload")
 
 
 class PreemptDecoder(Incremental):

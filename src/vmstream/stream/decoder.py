@@ -14,6 +14,7 @@ from vmstream.stream.extents import Extents, find_footer, find_header, is_elemen
 from vmstream.stream.incremental import Incremental
 from vmstream.stream.iterables import body_reader
 from vmstream.stream.ram import RamReader
+from vmstream.wire.colo import ColoType, read_colo_message
 from vmstream.wire.commands import COMMAND_NUMBERS, Command, CommandType, PackageEnd, read_command
 from vmstream.wire.compat import CompatTotal, read_compat_section
 from vmstream.wire.configuration import read_configuration
@@ -36,6 +37,7 @@ __all__ = ["Decoder"]
 RAM_VERSIONS = (3, 4)
 _FIRST = {int(kind): kind for kind in (Element.START, Element.FULL)}
 _AGAIN = {int(kind): kind for kind in (Element.PART, Element.END)}
+_FOOTER_SIZE = 5
 _NO_INSTANCE = 0xFFFFFFFF
 
 
@@ -47,6 +49,7 @@ class Decoder(Incremental):
         page_size: the target page size in bytes, where the caller knows it.
         origin: position in its file of the stream's first byte; mapped-ram
             headers hold file positions.
+        start: stream offset of an element to begin at, instead of the file header.
         limits: how much the stream may ask for.
 
     The decoder reads forward only and needs neither the length of the input
@@ -60,14 +63,18 @@ class Decoder(Incremental):
         extents: Extents | None = None,
         page_size: int | None = None,
         origin: int = 0,
+        start: int = 0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        super().__init__(limits=limits)
+        super().__init__(limits=limits, offset=start)
+        self._start = start
         self.extents = extents
         self.footers: bool | None = None
         """Whether sections end with a footer; None until the first one did or did not."""
         self.sections: dict[int, SectionStart] = {}
         """Sections by id, as their START or FULL header gave them."""
+        self.colo = False
+        """ENABLE_COLO was sent: checkpoints follow the first migration."""
         self.ended = False
         """The EOF element was reached."""
         bits = page_size.bit_length() - 1 if page_size else None
@@ -79,7 +86,9 @@ class Decoder(Incremental):
 
     def _run(self) -> Parse[None]:
         head = yield from self.reader.peek(8)
-        if bytes(head[:1]) == b"\x08" and int.from_bytes(head[1:3], "big") in COMMAND_NUMBERS:
+        if self._start:
+            pass
+        elif bytes(head[:1]) == b"\x08" and int.from_bytes(head[1:3], "big") in COMMAND_NUMBERS:
             self.ram.open_ended = True  # the stream of a resumed post-copy has no file header
         elif (yield from self._file_header()) == FILE_VERSION_COMPAT:
             yield from self._compat_sections()
@@ -150,9 +159,21 @@ class Decoder(Incremental):
         if record.target_page_bits is not None:
             self.ram.page_bits = record.target_page_bits
 
+    def _checkpoints(self) -> Parse[None]:
+        """COLO: after the first migration, messages and the state of each checkpoint."""
+        self.section = "colo"
+        while (yield from self.reader.need(1)):
+            message = yield from read_colo_message(self.reader)
+            self.emit(message)
+            if message.type in (ColoType.VMSTATE_SEND, ColoType.VMSTATE_SIZE):
+                yield from self._elements()
+
     def _after_end(self) -> Parse[None]:
         """The description, nothing, or bytes that are no part of the format."""
         reader = self.reader
+        if self.colo:
+            yield from self._checkpoints()
+            return
         head = yield from reader.peek(1)
         if bytes(head) == b"\x06":
             at = reader.offset
@@ -191,6 +212,8 @@ class Decoder(Incremental):
             self._enter_package(command)
         elif command.command == CommandType.POSTCOPY_ADVISE and len(command.payload) == 16:
             self._postcopy_advised(*struct.unpack(">QQ", command.payload))
+        elif command.command == CommandType.ENABLE_COLO:
+            self.colo = True
         elif command.command in (CommandType.POSTCOPY_LISTEN, CommandType.POSTCOPY_RESUME):
             self.ram.forget_block()
 
@@ -321,7 +344,7 @@ class Decoder(Incremental):
                 yield from self._missing_footer(at)
             elif len(head):
                 self.footers = False
-        self.emit(SectionEnd(at, section.section_id, None))
+        self.emit(SectionEnd(reader.offset, section.section_id, None))
 
     def _wrong_footer(self, section: SectionStart, at: int, found: int) -> None:
         self.fault(
@@ -334,17 +357,21 @@ class Decoder(Incremental):
         )
 
     def _missing_footer(self, at: int) -> Parse[None]:
-        """No footer where one must stand: go on only if an element begins here."""
-        after = yield from self.reader.peek(300)
+        """No footer where one must stand: go on only if an element begins here or behind it."""
+        after = yield from self.reader.peek(_FOOTER_SIZE + 300)
         error = Malformed(
             "the section's footer is missing",
             offset=at,
             expected="7e",
             found=bytes(after[:1]).hex(),
         )
-        if not is_element(after, True, self.sections):
+        if is_element(after, True, self.sections):
+            self.fault(error)
+            return
+        if not is_element(after[_FOOTER_SIZE:], True, self.sections):
             raise error
         self.fault(error)
+        yield from self.raw(_FOOTER_SIZE, "damaged footer")
 
     # Device state, whose end must be found
 
@@ -381,6 +408,11 @@ class Decoder(Incremental):
         if self.footers:
             return False
         return bool(is_element(after, True, self.sections))
+
+    def _damaged_footer_at(self, data: memoryview, size: int) -> bool:
+        """Whether a wrong footer may stand behind ``size`` bytes: an element follows it."""
+        rest = data[size + _FOOTER_SIZE :]
+        return len(rest) > 0 and bool(is_element(rest, True, self.sections))
 
     def _by_footer(self, section: SectionStart) -> Parse[bool]:
         """Search for the footer as bytes come in."""
@@ -421,7 +453,7 @@ class Decoder(Incremental):
         if self.extents is not None:
             self.extents.learn(data)
         for size in self._own_sizes(section):
-            if self._ends_at(section, data, size) or bytes(data[size : size + 1]) == b"\x7e":
+            if self._ends_at(section, data, size) or self._damaged_footer_at(data, size):
                 self._emit_state(size, Boundary.DESCRIPTION)
                 return
         if self.extents is not None:

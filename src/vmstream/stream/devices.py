@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vmstream.vmstate.decode import Decoded, decode, fits
 from vmstream.vmstate.description import Description, DeviceDescription
+from vmstream.vmstate.values import to_plain
 
 if TYPE_CHECKING:
     from vmstream.stream.stream import Section, Stream
@@ -27,7 +28,7 @@ class Device:
         self,
         section: Section,
         own: DeviceDescription | None,
-        candidates: list[Description],
+        candidates: Sequence[list[Description]],
         repeat: int = 1,
     ) -> None:
         self.section = section
@@ -47,10 +48,12 @@ class Device:
 
     @property
     def origin(self) -> str:
-        """What described it: ``stream``, ``borrowed``, or ``none``."""
+        """What described it: ``stream``, ``borrowed``, ``ambiguous`` or ``none``."""
         if self._own is not None:
             return "stream"
-        return "none" if self.decoded is None else "borrowed"
+        if self.decoded is not None:
+            return "borrowed"
+        return "ambiguous" if self.readings else "none"
 
     @property
     def described(self) -> bool:
@@ -58,29 +61,39 @@ class Device:
         return self._own is not None
 
     @cached_property
-    def decoded(self) -> Decoded | None:
-        """The values with what did not fit, or None when nothing describes the device.
+    def readings(self) -> tuple[Decoded, ...]:
+        """Every different set of values that the descriptions at hand make of the bytes.
 
-        Borrowed descriptions count only when exactly one reading accounts for
-        every byte, or all that do give the same values.
+        One when the stream itself describes the device. Borrowed descriptions
+        count only when they account for every byte.
         """
         section = self.section
         if self._own is not None:
-            return decode(
-                self._own.description,
+            return (
+                decode(
+                    self._own.description,
+                    self.data,
+                    section.body_offset,
+                    size=len(self.data),
+                    version=section.version,
+                ),
+            )
+        for group in self._candidates:
+            fitting = fits(
+                tuple(group),
                 self.data,
                 section.body_offset,
                 size=len(self.data),
                 version=section.version,
             )
-        fitting = fits(
-            self._candidates,
-            self.data,
-            section.body_offset,
-            size=len(self.data),
-            version=section.version,
-        )
-        return fitting[0] if fitting else None
+            if fitting:
+                return _distinct(fitting)
+        return ()
+
+    @property
+    def decoded(self) -> Decoded | None:
+        """The values with what did not fit; None when nothing, or more than one thing, fits."""
+        return self.readings[0] if len(self.readings) == 1 else None
 
     def __getitem__(self, path: str) -> Any:
         """The value at a path such as ``env.regs[4]``.
@@ -93,6 +106,14 @@ class Device:
         return self.decoded.value[path]
 
 
+def _distinct(fitting: list[Decoded]) -> tuple[Decoded, ...]:
+    """The readings that differ in what they say."""
+    found: dict[str, Decoded] = {}
+    for decoded in fitting:
+        found.setdefault(repr(to_plain(decoded.value, full=True)), decoded)
+    return tuple(found.values())
+
+
 class Devices:
     """All device state of a stream.
 
@@ -103,17 +124,22 @@ class Devices:
     def __init__(self, stream: Stream) -> None:
         self._borrowed = stream.borrowed
         own = stream.description.devices if stream.description else ()
-        self._own = {(device.name, device.instance_id): device for device in own}
+        self._own: dict[tuple[str, int], list[DeviceDescription]] = {}
+        for device in own:
+            self._own.setdefault((device.name, device.instance_id), []).append(device)
         seen: Counter[str] = Counter()
         self._devices = [self._device(section, seen) for section in stream.states]
 
     def _device(self, section: Section, seen: Counter[str]) -> Device:
         seen[section.key] += 1
-        own = self._own.get((section.name, section.instance_id))
-        candidates: list[Description] = []
+        described = self._own.get((section.name, section.instance_id), [])
+        nth = min(seen[section.key], len(described))
+        own = described[nth - 1] if nth else None
+        candidates: Sequence[list[Description]] = ()
         if own is None and self._borrowed is not None:
-            found = self._borrowed.candidates(section.name, section.instance_id, section.version)
-            candidates = list(found)
+            candidates = self._borrowed.candidates(
+                section.name, section.instance_id, section.version
+            )
         return Device(section, own, candidates, seen[section.key])
 
     def __iter__(self) -> Iterator[Device]:

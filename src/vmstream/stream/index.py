@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from vmstream.wire.mapped_ram import MappedBitmap
-from vmstream.wire.multifd import MultifdMethod, MultifdPacket, pages_of
+from vmstream.wire.multifd import MultifdMethod, MultifdPacket, OldMultifdPacket, pages_of
 from vmstream.wire.ram import PageKind, Pages, RamBlock
 
 LAST_EPOCH = 1 << 31
@@ -253,7 +253,9 @@ class IndexBuilder:
                 bitmap.pages_offset + start * bitmap.page_size,
             )  # fmt: skip
 
-    def add_packet(self, packet: MultifdPacket, payload_offset: int, page_size: int) -> None:
+    def add_packet(
+        self, packet: MultifdPacket | OldMultifdPacket, payload_offset: int, page_size: int
+    ) -> None:
         """The pages of one multifd packet; a SYNC in it takes effect after them."""
         self.page_size = page_size
         if packet.normal_pages or packet.zero_pages:
@@ -267,7 +269,11 @@ class IndexBuilder:
             self.sync()
 
     def _add_normal(
-        self, packet: MultifdPacket, block: int, pages: NDArray[np.int64], payload_offset: int
+        self,
+        packet: MultifdPacket | OldMultifdPacket,
+        block: int,
+        pages: NDArray[np.int64],
+        payload_offset: int,
     ) -> None:
         starts, counts = _page_runs(pages)
         if packet.method == MultifdMethod.NONE:

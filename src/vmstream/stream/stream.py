@@ -16,7 +16,7 @@ from vmstream.stream.index import Index, Packet
 from vmstream.vmstate.description import StreamDescription
 from vmstream.wire.commands import Command, CommandType
 from vmstream.wire.configuration import Configuration
-from vmstream.wire.multifd import InitialPacket
+from vmstream.wire.multifd import InitialPacket, OldInitialPacket
 from vmstream.wire.ram import PageKind
 from vmstream.wire.return_path import ReturnMessage
 from vmstream.wire.sections import Element
@@ -73,6 +73,8 @@ class Section(msgspec.Struct):
     """The body, for device state."""
     packaged: bool = False
     """It stands inside a PACKAGED command."""
+    cut: bool = False
+    """Reading stopped inside it."""
 
     @property
     def key(self) -> str:
@@ -90,7 +92,7 @@ class Channel(msgspec.Struct):
     number: int = 0
     """Its number in the index's segments; 0 for a return path."""
     size: int = 0
-    initial: InitialPacket | None = None
+    initial: InitialPacket | OldInitialPacket | None = None
     packets: int = 0
     syncs: int = 0
     messages: list[ReturnMessage] = msgspec.field(default_factory=list)
@@ -126,6 +128,8 @@ class Stream(msgspec.Struct):
     """What is wrong with the bytes, in the order found."""
     fatal: StreamError | None = None
     """The fault that ended the reading of the main channel."""
+    gap: tuple[int, int] | None = None
+    """Bytes (from, to) that a fault made unreadable, where reading went on after them."""
     page_size: int | None = None
     """Target page size in bytes; None where no page shows it."""
     page_size_guessed: bool = False

@@ -14,7 +14,7 @@ from vmstream.wire.commands import command_details
 from vmstream.wire.ram import ZERO_KINDS, PageKind
 from vmstream.wire.sections import Element
 
-__all__ = ["InspectReport", "inspect"]
+__all__ = ["InspectReport", "PageCounts", "inspect", "page_counts"]
 
 
 class PageCounts(msgspec.Struct, frozen=True):
@@ -170,6 +170,18 @@ def run_state(stream: Stream) -> str | None:
     return None
 
 
+def page_counts(kinds: list[int]) -> PageCounts:
+    """Records by kind, from one row of an index's counts."""
+    return PageCounts(
+        sum(kinds[kind] for kind in ZERO_KINDS),
+        kinds[PageKind.NORMAL],
+        kinds[PageKind.XBZRLE],
+        kinds[PageKind.COMPRESSED],
+        kinds[PageKind.MULTIFD],
+        kinds[PageKind.MAPPED],
+    )
+
+
 def _blocks(stream: Stream) -> tuple[BlockReport, ...]:
     index = stream.index
     counts = index.counts()
@@ -180,16 +192,10 @@ def _blocks(stream: Stream) -> tuple[BlockReport, ...]:
         pages = -(-block.used_length // stream.page_size) if stream.page_size else 0
         missing = max(pages - int(covered[number]), 0)
         mapped = block.mapped is not None and block.mapped.present
-        zero = sum(kinds[kind] for kind in ZERO_KINDS)
-        report = PageCounts(
-            missing if mapped else zero,
-            kinds[PageKind.NORMAL],
-            kinds[PageKind.XBZRLE],
-            kinds[PageKind.COMPRESSED],
-            kinds[PageKind.MULTIFD],
-            kinds[PageKind.MAPPED],
-        )
-        reports.append(BlockReport(block.name, block.used_length, report, 0 if mapped else missing))
+        report = page_counts(kinds)
+        if mapped:
+            report, missing = msgspec.structs.replace(report, zero=missing), 0
+        reports.append(BlockReport(block.name, block.used_length, report, missing))
     return tuple(reports)
 
 
@@ -244,6 +250,12 @@ def _channels(stream: Stream) -> tuple[ChannelReport, ...]:
 def _warnings(stream: Stream, blocks: tuple[BlockReport, ...]) -> list[str]:
     """What a person should know before trusting the rest, the gravest first."""
     warnings = [str(error) for error in stream.faults]
+    if stream.gap is not None:
+        start, end = stream.gap
+        warnings.append(
+            f"bytes {start:#x} to {end:#x} could not be read; the device sections after them "
+            "were found by their headers"
+        )
     if not stream.complete and not stream.faults:
         warnings.append("the end mark of the stream was not reached")
     warnings += _missing_pages(stream, blocks)

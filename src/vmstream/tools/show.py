@@ -11,7 +11,7 @@ from vmstream.stream.devices import Device
 from vmstream.stream.stream import Stream
 from vmstream.tools.reports import FaultReport, faults_of, file_of
 from vmstream.vmstate.decode import Problem
-from vmstream.vmstate.values import Struct, Value, to_plain, walk
+from vmstream.vmstate.values import Scalar, Struct, Value, to_plain, walk
 
 __all__ = ["DeviceState", "RawField", "ShowReport", "show"]
 
@@ -33,20 +33,27 @@ class DeviceState(msgspec.Struct, frozen=True):
     offset: int
     size: int
     origin: str
-    """What described it: ``stream``, ``borrowed`` or ``none``."""
+    """What described it: ``stream``, ``borrowed``, ``ambiguous`` or ``none``."""
     value: Value | None
-    """Decoded values; None when nothing describes the device."""
+    """Decoded values; None when nothing, or more than one thing, describes the device."""
     data: bytes
     problems: tuple[Problem, ...]
+    readings: tuple[Value, ...] = ()
+    """What each borrowed description makes of the bytes, where more than one fits."""
 
     def plain(self, full: bool = False) -> Any:
-        """The values as JSON can hold them; bytes as hex where nothing describes them."""
+        """The values as JSON can hold them.
+
+        Where nothing describes them ``{"undescribed": hex}``, and where several
+        borrowed descriptions fit, ``"readings"`` beside it with each of them.
+        """
         if self.value is not None:
             return to_plain(self.value, full)
-        from vmstream.vmstate.values import Scalar
-
         scalar = Scalar("buffer", self.offset, memoryview(self.data))
-        return {"undescribed": to_plain(scalar, full)}
+        plain: dict[str, Any] = {"undescribed": to_plain(scalar, full)}
+        if self.readings:
+            plain["readings"] = [to_plain(value, full) for value in self.readings]
+        return plain
 
     def fields(self, full: bool = False) -> Iterator[RawField]:
         """Every leaf with offset and bytes, in stream order."""
@@ -116,4 +123,5 @@ def _state(device: Device, field: str | None) -> DeviceState | None:
         value=value,
         data=data,
         problems=decoded.problems if decoded is not None else (),
+        readings=tuple(r.value for r in device.readings) if decoded is None else (),
     )

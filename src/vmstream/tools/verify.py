@@ -88,9 +88,7 @@ def _footers(stream: Stream) -> tuple[str | None, Iterator[Finding]]:
         return None, iter(())
     if not stream.footers:
         return "the stream is written without footers", iter(())
-    sections = stream.sections
-    if stream.fatal is not None:
-        sections = sections[:-1]  # reading stopped inside the last one
+    sections = [section for section in stream.sections if not section.cut]
     wrong = (section for section in sections if section.footer != section.section_id)
     return f"{len(sections)} sections", (
         Finding(

@@ -13,7 +13,7 @@ from enum import IntEnum, IntFlag
 
 import msgspec
 
-from vmstream.errors import Malformed
+from vmstream.errors import LimitExceeded, Malformed
 from vmstream.wire.reader import Parse, Reader, bytes_of, text_of
 
 __all__ = [
@@ -23,7 +23,10 @@ __all__ = [
     "MultifdFlag",
     "MultifdMethod",
     "MultifdPacket",
+    "OldInitialPacket",
+    "OldMultifdPacket",
     "read_initial_packet",
+    "read_old_packet",
     "read_packet",
 ]
 
@@ -33,7 +36,11 @@ PACKET_SIZE = 512 * 1024
 
 _INITIAL = struct.Struct(">II16sB7x32s")
 _HEADER = struct.Struct(">IIIIIIQI28s256s")
+_OLD_INITIAL = struct.Struct(">II16sB")
+_OLD_HEADER = struct.Struct(">IIIIIQ256s")
 _NAME_SIZE = 256
+MAX_OLD_PAGES = 4096
+"""Pages for which an ``x-multifd`` packet may have room."""
 
 
 class MultifdFlag(IntFlag):
@@ -154,17 +161,119 @@ class DeviceStatePacket(msgspec.Struct, frozen=True):
         )
 
 
-def read_initial_packet(reader: Reader) -> Parse[InitialPacket]:
+class OldInitialPacket(msgspec.Struct, frozen=True):
+    """The first 25 bytes of an ``x-multifd`` channel (3.0 and 3.1)."""
+
+    offset: int
+    uuid: bytes
+    channel: int
+
+    def encode(self) -> bytes:
+        return _OLD_INITIAL.pack(MULTIFD_MAGIC, 1, self.uuid, self.channel)
+
+
+class OldMultifdPacket(msgspec.Struct, frozen=True):
+    """The header of an ``x-multifd`` packet (3.0 and 3.1); the pages follow as they are."""
+
+    offset: int
+    flags: int
+    pages_alloc: int
+    """Room for page offsets (``x-multifd-page-count``, 16 unless set)."""
+    normal_pages: int
+    packet_num: int
+    block_name: bytes
+    page_offsets: tuple[int, ...]
+    page_size: int
+
+    @property
+    def zero_pages(self) -> int:
+        """Listed only since 9.0."""
+        return 0
+
+    @property
+    def method(self) -> MultifdMethod:
+        """Compression came with 5.0."""
+        return MultifdMethod.NONE
+
+    @property
+    def block(self) -> str:
+        return text_of(self.block_name.split(b"\0", 1)[0])
+
+    @property
+    def sync(self) -> bool:
+        return bool(self.flags & MultifdFlag.SYNC)
+
+    @property
+    def header_size(self) -> int:
+        """Bytes before the payload."""
+        return _OLD_HEADER.size + 8 * self.pages_alloc
+
+    @property
+    def payload_size(self) -> int:
+        """Bytes that follow the header."""
+        return self.normal_pages * self.page_size
+
+    def encode(self) -> bytes:
+        head = _OLD_HEADER.pack(
+            MULTIFD_MAGIC,
+            1,
+            self.flags,
+            self.pages_alloc,
+            self.normal_pages,
+            self.packet_num,
+            self.block_name,
+        )
+        return head + struct.pack(f">{self.pages_alloc}Q", *self.page_offsets)
+
+
+def read_initial_packet(reader: Reader) -> Parse[InitialPacket | OldInitialPacket]:
     """Read a channel's first packet.
+
+    In 3.0 and 3.1 it has 25 bytes, and the next packet's magic stands where
+    later versions send zeros.
 
     Raises:
         Malformed: another magic or version.
     """
     at = reader.offset
+    head = yield from reader.peek(_OLD_INITIAL.size + 4)
+    old = int.from_bytes(head[_OLD_INITIAL.size :], "big") == MULTIFD_MAGIC
+    if len(head) >= 8:
+        _check_magic(at, *struct.unpack_from(">II", head))
+    if old or (reader.closed and len(head) == _OLD_INITIAL.size):
+        raw = yield from reader.take(_OLD_INITIAL.size, "a multifd channel's initial packet")
+        _, _, uuid, channel = _OLD_INITIAL.unpack(raw)
+        return OldInitialPacket(at, uuid, channel)
     raw = yield from reader.take(_INITIAL.size, "a multifd channel's initial packet")
-    magic, version, uuid, channel, reserved = _INITIAL.unpack(raw)
-    _check_magic(at, magic, version)
+    _, _, uuid, channel, reserved = _INITIAL.unpack(raw)
     return InitialPacket(at, uuid, channel, reserved)
+
+
+def read_old_packet(reader: Reader, page_size: int) -> Parse[OldMultifdPacket]:
+    """Read the header of an ``x-multifd`` packet.
+
+    Raises:
+        Malformed: another magic or version, or more pages than fit.
+        LimitExceeded: room for more pages than any packet has.
+    """
+    at = reader.offset
+    raw = yield from reader.take(_OLD_HEADER.size, "a multifd packet's header")
+    magic, version, flags, alloc, used, number, name = _OLD_HEADER.unpack(raw)
+    _check_magic(at, magic, version)
+    if alloc > MAX_OLD_PAGES:
+        raise LimitExceeded(
+            "a multifd packet has room for more pages than the limit",
+            offset=at + 12,
+            expected=f"at most {MAX_OLD_PAGES}",
+            found=alloc,
+        )
+    if used > alloc:
+        raise Malformed(
+            f"a multifd packet lists {used} pages", offset=at + 16, expected=alloc, found=used
+        )
+    raw = yield from reader.take(8 * alloc, "a multifd packet's page offsets")
+    offsets = struct.unpack(f">{alloc}Q", raw)
+    return OldMultifdPacket(at, flags, alloc, used, number, name, offsets, page_size)
 
 
 def read_packet(reader: Reader, page_size: int) -> Parse[MultifdPacket | DeviceStatePacket]:
@@ -235,7 +344,9 @@ def _check_flags(at: int, flags: int) -> None:
         )
 
 
-def pages_of(packet: MultifdPacket, page_size: int) -> tuple[Sequence[int], Sequence[int]]:
+def pages_of(
+    packet: MultifdPacket | OldMultifdPacket, page_size: int
+) -> tuple[Sequence[int], Sequence[int]]:
     """Page numbers of a packet: (normal, zero).
 
     Raises:
@@ -247,7 +358,7 @@ def pages_of(packet: MultifdPacket, page_size: int) -> tuple[Sequence[int], Sequ
         if offset % page_size:
             raise Malformed(
                 f"page offset {offset:#x} is not a multiple of {page_size}",
-                offset=packet.offset + _HEADER.size + 8 * number,
+                offset=packet.offset + packet.header_size - 8 * (len(packet.page_offsets) - number),
                 section="multifd",
                 expected=f"a multiple of {page_size}",
                 found=f"{offset:#x}",
