@@ -95,7 +95,7 @@ class AhciPort(State, name="ahci port", version=1):
     scr_err: int = uint32(wire_name="port_regs.scr_err")
     scr_act: int = uint32(wire_name="port_regs.scr_act")
     cmd_issue: int = uint32(wire_name="port_regs.cmd_issue")
-    done_first_drq: bool = boolean()
+    done_first_drq: bool = boolean(wire_name={(0,): "done_atapi_packet", (4, 2): "done_first_drq"})
     busy_slot: int = int32()
     init_d2h_sent: bool = boolean()
     ncq_tfs: list[NcqTransfer] = array(NcqTransfer, 32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import new_class
 from typing import Any
 
 from vmstream.vmstate.declare import (
@@ -120,13 +121,11 @@ def _part(part: str, **fields: Any) -> type[State]:
     for attribute, field in fields.items():
         if field._names is None:
             field._names = f"env.{attribute}"
-    return type(State)(
+    return new_class(
         "Cpu" + part.title().replace("_", ""),
         (State,),
-        {**fields, "__doc__": f"Subsection cpu/{part}."},
-        name=f"cpu/{part}",
-        version=1,
-        minimum_version=1,
+        {"name": f"cpu/{part}", "version": 1, "minimum_version": 1},
+        lambda members: members.update(fields, __doc__=f"Subsection cpu/{part}."),
     )
 
 
