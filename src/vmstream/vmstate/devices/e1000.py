@@ -21,9 +21,12 @@ from vmstream.vmstate.state import State
 
 __all__ = ["E1000"]
 
-REGISTERS = tuple(
-    ["CTRL", "EECD", "EERD", "GPRC", "GPTC", "ICR", "ICS", "IMC", "IMS", "LEDCTL", "MANC", "MDIC", "MPC", "PBA", "RCTL", "RDBAH", "RDBAL", "RDH", "RDLEN", "RDT", "STATUS", "SWSM", "TCTL", "TDBAH", "TDBAL", "TDH", "TDLEN", "TDT", "TORH", "TORL", "TOTH", "TOTL", "TPR", "TPT", "TXDCTL", "WUFC", "VET"]
-)
+_NAMES = """
+CTRL EECD EERD GPRC GPTC ICR ICS IMC IMS LEDCTL MANC MDIC MPC PBA RCTL RDBAH RDBAL RDH
+RDLEN RDT STATUS SWSM TCTL TDBAH TDBAL TDH TDLEN TDT TORH TORL TOTH TOTL TPR TPT TXDCTL
+WUFC VET
+"""
+REGISTERS = tuple(_NAMES.split())
 """Registers that are sent by name, in order."""
 
 

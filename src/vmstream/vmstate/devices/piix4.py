@@ -83,9 +83,7 @@ class MemoryHotplug(State, name="memory hotplug state", version=1, minimum_versi
     """ACPI memory hotplug; the destination's own configuration says how many slots."""
 
     selector: int = uint32()
-    devs: list[MemoryDevice] = array(
-        MemoryDevice, "dev_count", exists=lambda self, version: self.dev_count > 0
-    )
+    devs: list[MemoryDevice] = array(MemoryDevice, "dev_count")
     dev_count = 0
 
 
