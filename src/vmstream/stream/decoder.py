@@ -35,6 +35,8 @@ from vmstream.wire.sections import (
 __all__ = ["Decoder"]
 
 RAM_VERSIONS = (3, 4)
+_FIRST = {int(kind): kind for kind in (Element.START, Element.FULL)}
+_AGAIN = {int(kind): kind for kind in (Element.PART, Element.END)}
 _FOOTER_SIZE = 5
 _NO_INSTANCE = 0xFFFFFFFF
 
@@ -119,20 +121,21 @@ class Decoder(Incremental):
         reader = self.reader
         while True:
             self.section = None
-            self._leave_packages()
-            if not (yield from reader.need(1)):
+            if self._packages:
+                self._leave_packages()
+            if not reader.has(1) and not (yield from reader.need(1)):
                 raise Truncated("the input ends without the end mark of the stream")
             at = reader.offset
             kind = reader.view[reader.pos]
             reader.pos += 1
-            if kind == Element.EOF:
+            if kind in _AGAIN:
+                yield from self._section_again(at, _AGAIN[kind])
+            elif kind in _FIRST:
+                yield from self._section(at, _FIRST[kind])
+            elif kind == Element.EOF:
                 self.ended = True
                 self.emit(EndOfStream(at))
                 return
-            if kind in (Element.START, Element.FULL):
-                yield from self._section(at, Element(kind))
-            elif kind in (Element.PART, Element.END):
-                yield from self._section_again(at, Element(kind))
             elif kind == Element.CONFIGURATION:
                 yield from self._configuration()
             elif kind == Element.COMMAND:
@@ -324,13 +327,16 @@ class Decoder(Incremental):
         reader = self.reader
         at = reader.offset
         if self.footers is not False:
-            head = yield from reader.peek(1)
-            if bytes(head) == b"\x7e":
-                yield from reader.take(1)
+            head: bytes | memoryview = b""
+            if reader.has(1) or (yield from reader.need(1)):
+                head = reader.view[reader.pos : reader.pos + 1]
+            if head == b"\x7e":
+                reader.pos += 1
                 found = yield from reader.integer(4, "a section footer")
                 self.footers = True
                 self.emit(SectionEnd(at, section.section_id, found))
-                self._check_footer(section, at, found)
+                if found != section.section_id:
+                    self._wrong_footer(section, at, found)
                 return
             if self.footers and not len(head):
                 raise Truncated("the input ends before the section's footer")
@@ -340,16 +346,15 @@ class Decoder(Incremental):
                 self.footers = False
         self.emit(SectionEnd(reader.offset, section.section_id, None))
 
-    def _check_footer(self, section: SectionStart, at: int, found: int) -> None:
-        if found != section.section_id:
-            self.fault(
-                Malformed(
-                    f"the footer of {section.idstr!r} names another section",
-                    offset=at + 1,
-                    expected=f"{section.section_id:#x}",
-                    found=f"{found:#x}",
-                )
+    def _wrong_footer(self, section: SectionStart, at: int, found: int) -> None:
+        self.fault(
+            Malformed(
+                f"the footer of {section.idstr!r} names another section",
+                offset=at + 1,
+                expected=f"{section.section_id:#x}",
+                found=f"{found:#x}",
             )
+        )
 
     def _missing_footer(self, at: int) -> Parse[None]:
         """No footer where one must stand: go on only if an element begins here or behind it."""

@@ -228,6 +228,9 @@ class _MainPass:
                     builder.sync()
                 elif event.flag == RamFlag.HOOK:
                     stream.hooks += 1
+            case BitmapChunk():
+                if event.bitmap is not None:
+                    stream.bitmap_chunks[event.bitmap] += 1
             case DeviceState():
                 if self.section is not None:
                     self.section.data = bytes(event.data)
@@ -260,9 +263,6 @@ class _MainPass:
             case BlockRecord():
                 if event.device is not None:
                     stream.disk_chunks[event.device] += 1
-            case BitmapChunk():
-                if event.bitmap is not None:
-                    stream.bitmap_chunks[event.bitmap] += 1
             case CompatSection():
                 self._close_section(event.offset)
                 self.section = Section(

@@ -1,4 +1,4 @@
-"""Parts that several reports share. A report is a frozen dataclass: shown, dumped or compared."""
+"""Parts that several reports share. A report is a frozen struct: shown, dumped or compared."""
 
 from __future__ import annotations
 
