@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import vmstream
 from corpus import Case, over_cases
 from vmstream.errors import StreamError, Unsupported
+from vmstream.stream.boards import BOARDS
 from vmstream.stream.physical import (
-    BOARDS,
     PhysicalMap,
     PhysicalRange,
     board_of,
