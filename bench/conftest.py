@@ -13,38 +13,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from figures import Figures
 from guests import firmware, started
+from measuring import PAGE, BigStream, Measure, Measured
 
-PAGE = 4096
+_FIGURES = pytest.StashKey[Figures]()
+
 ZERO_EVERY = 4
 """Every so many pages one is zero; the others hold random bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class BigStream:
-    """A recorded stream and what is in it."""
-
-    path: Path
-    gib: int
-
-    @property
-    def pages(self) -> int:
-        """Pages of main memory."""
-        return (self.gib << 30) // PAGE
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One run of a command: wall time, and the peak of its resident memory."""
-
-    seconds: float
-    peak_bytes: int
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +37,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         sizes = [int(size) for size in metafunc.config.getoption("--gib").split(",")]
         ids = [f"{size}GiB" for size in sizes]
         metafunc.parametrize("big_stream", sizes, ids=ids, indirect=True, scope="session")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FIGURES] = Figures()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The table of figures, after everything else."""
+    figures = config.stash[_FIGURES]
+    figures.add_slope()
+    if figures.rows:
+        terminalreporter.section("figures")
+        for line in figures.lines():
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Where a benchmark puts its figures."""
+    return request.config.stash[_FIGURES]
 
 
 @pytest.fixture(scope="session")
@@ -74,13 +77,15 @@ def big_stream(request: pytest.FixtureRequest) -> BigStream:
 
 
 @pytest.fixture(scope="session")
-def measure() -> Callable[[Sequence[str | Path]], Measured]:
+def measure() -> Measure:
     """Run a command to its end, with its output thrown away, and measure it from outside."""
 
     def run(command: Sequence[str | Path]) -> Measured:
         runner = [sys.executable, "-I", "-S", str(Path(__file__).with_name("measured.py"))]
+        # As an installed command runs: with its modules compiled already.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         said = subprocess.run(
-            [*runner, *map(str, command)], stdout=subprocess.PIPE, check=True
+            [*runner, *map(str, command)], stdout=subprocess.PIPE, check=True, env=environment
         ).stdout
         return Measured(**json.loads(said))
 

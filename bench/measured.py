@@ -17,5 +17,10 @@ if not child:
     os.execvp(sys.argv[1], sys.argv[1:])
 _, status, usage = os.wait4(child, 0)
 seconds = time.perf_counter() - begin
-print(json.dumps({"seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024}))
+measured = {
+    "seconds": seconds,
+    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+    "peak_bytes": usage.ru_maxrss * 1024,
+}
+print(json.dumps(measured))
 sys.exit(os.waitstatus_to_exitcode(status))

@@ -14,8 +14,9 @@ import lzma
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from vmstream.vmstate.description import (
     Description,

@@ -72,7 +72,10 @@ class StreamError(Exception):
             where.append(f"offset {self.offset:#x}")
         if self.section:
             where.append(f"section {self.section}")
-        return f"{', '.join(where)}: {self.message}" if where else self.message
+        text = self.message
+        if self.expected is not None and self.found is not None:
+            text += f" (expected {self.expected}, found {self.found})"
+        return f"{', '.join(where)}: {text}" if where else text
 
 
 class NotAStream(StreamError):

@@ -6,6 +6,7 @@ the verb; the parser and everything else come with the verb's own module.
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] not in VERBS:
         sys.stderr.write(f"vmstream: {words[0]!r} is no verb; there are {', '.join(VERBS)}\n")
         return 2
+    # numpy's OpenBLAS starts a thread for every processor at import; nothing here multiplies.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from vmstream.cli.run import run_verb
 
     return run_verb(words[0], words[1:])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from vmstream.cli.run import (
-    DEFAULT_INPUT,
-    DEFAULT_OUTPUT,
-    Channels,
-    Input,
-    Output,
-    Stream,
-)
+from typing import TYPE_CHECKING
+
+from vmstream.cli.run import DEFAULT_INPUT, DEFAULT_OUTPUT, Input, Output
 from vmstream.cli.streams import open_input, print_json
+
+if TYPE_CHECKING:
+    from vmstream.cli.parser import Channels, Stream
 
 
 def command(

@@ -7,34 +7,23 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any
-
-from cyclopts import App, CycloptsError, Parameter
 
 from vmstream.errors import StreamError
 
 __all__ = [
     "DEFAULT_INPUT",
     "DEFAULT_OUTPUT",
-    "Channels",
     "Input",
     "Output",
-    "Stream",
+    "UsageError",
     "run_verb",
 ]
 
-Stream = Annotated[
-    str,
-    Parameter(
-        help="The stream: a path, a URL, or - for standard input.", allow_leading_hyphen=True
-    ),
-]
-Channels = Annotated[
-    str, Parameter(help="Other files of the same migration, in any order.", negative=())
-]
+
+class UsageError(Exception):
+    """The arguments are none that the verb takes."""
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Input:
     """How the stream is found and read."""
@@ -47,14 +36,13 @@ class Input:
     "Target page size in bytes, where nothing in the stream tells it."
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Output:
     """How the result is given."""
 
-    json: Annotated[bool, Parameter(negative=())] = False
+    json: bool = False
     "Print the whole report as JSON."
-    debug: Annotated[bool, Parameter(negative=())] = False
+    debug: bool = False
     "Show the traceback of an error."
 
 
@@ -65,14 +53,11 @@ DEFAULT_OUTPUT = Output()
 def run_verb(verb: str, words: list[str]) -> int:
     """Parse a verb's arguments, run it, and turn failures into one line and a status."""
     command: Callable[..., int] = import_module(f"vmstream.cli.{verb.replace('-', '_')}").command
-    app = App(name=f"vmstream {verb}", version_flags=[], result_action="return_value")
-    app.default(command)
     debug = "--debug" in words
     try:
-        result: Any = app(words, exit_on_error=False, print_error=False)
-        return int(result or 0)
-    except CycloptsError as error:
-        return _complain(f"{_one_line(error)} (vmstream {verb} --help tells more)")
+        return _run(verb, command, words)
+    except UsageError as error:
+        return _complain(_one_line(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -82,6 +67,28 @@ def run_verb(verb: str, words: list[str]) -> int:
         if debug:
             raise
         return _complain(_describe(error))
+
+
+def _run(verb: str, command: Callable[..., int], words: list[str]) -> int:
+    """Call a verb; without options there is nothing to parse, and no parser to import.
+
+    The parser's import takes longer than reading a small stream.
+    """
+    files = [word for word in words if word != "--json"]
+    if files and _reads_streams(command) and not any(map(_is_option, files)):
+        return command(*files, output=Output(json=len(files) < len(words)))
+    from vmstream.cli.parser import parse_and_run
+
+    return parse_and_run(verb, command, words)
+
+
+def _reads_streams(command: Callable[..., int]) -> bool:
+    """Whether the verb's arguments are ``STREAM [CHANNEL...]``, all of them names."""
+    return list(command.__annotations__.values())[:2] == ["Stream", "Channels"]
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
-from vmstream.cli.run import (
-    DEFAULT_INPUT,
-    DEFAULT_OUTPUT,
-    Channels,
-    Input,
-    Output,
-    Stream,
-)
+from vmstream.cli.run import DEFAULT_INPUT, DEFAULT_OUTPUT, Input, Output
 from vmstream.cli.streams import open_input, print_json
+
+if TYPE_CHECKING:
+    from vmstream.cli.parser import Channels, Stream
 
 
 def command(
@@ -22,8 +16,8 @@ def command(
     *channels: Channels,
     device: str | None = None,
     field: str | None = None,
-    raw: Annotated[bool, Parameter(negative=())] = False,
-    full: Annotated[bool, Parameter(negative=())] = False,
+    raw: bool = False,
+    full: bool = False,
     source: Input = DEFAULT_INPUT,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:

@@ -22,13 +22,17 @@ def _hook(value: Any) -> Any:
 def _printable(value: Any) -> Any:
     """Names from a stream may hold bytes that are no text, and numbers may exceed 64 bits."""
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if isinstance(value, bytes | memoryview):
-        return bytes(value).hex()
+        return value if value.isascii() else _text(value)
+    if isinstance(value, int):
+        return value if -(1 << 63) <= value < 1 << 64 else hex(value)
     if isinstance(value, dict):
         return {_printable(str(key)): _printable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_printable(item) for item in value]
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return hex(value)
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
     return value
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from vmstream.errors import LimitExceeded, SourceError, Truncated
 from vmstream.sources.reader import Reader
@@ -50,8 +51,7 @@ Expand = Callable[[Reader, str, Limits], Iterator[bytes]]
 """Reads one member to its end and gives what is in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(msgspec.Struct, frozen=True):
     """One compressed format."""
 
     name: str

@@ -10,9 +10,11 @@ the format that the header names. Source: libvirt 11, src/qemu/qemu_saveimage.c.
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from vmstream.errors import LimitExceeded, SourceError, Truncated, Unsupported
 from vmstream.sources.compressed import MAGIC_SIZE, codec_of
@@ -44,8 +46,7 @@ class Format(IntEnum):
     """A mapped-ram stream, its offsets counted from the start of the image."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """The header's words (virQEMUSaveHeader)."""
 
     version: int

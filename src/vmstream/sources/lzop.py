@@ -15,10 +15,10 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import IntFlag
 
 import lzallright
+import msgspec
 
 from vmstream.errors import LimitExceeded, SourceError, Truncated, Unsupported
 from vmstream.sources.reader import Reader
@@ -80,8 +80,7 @@ def expand_member(reader: Reader, file: str, limits: Limits) -> Iterator[bytes]:
         yield member.block(size, flags)
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(msgspec.Struct, frozen=True):
     reader: Reader
     file: str
     limits: Limits

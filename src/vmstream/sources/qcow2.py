@@ -12,9 +12,11 @@ import contextlib
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import Enum, IntFlag
+
+import msgspec
+from msgspec.structs import asdict
 
 from vmstream.errors import LimitExceeded, SourceError, StreamError, Truncated, Unsupported
 from vmstream.sources.source import MIB, Limits, Source
@@ -54,8 +56,7 @@ class Incompatible(IntFlag):
     EXTENDED_L2 = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """What reading a snapshot needs of the image's header."""
 
     version: int
@@ -82,8 +83,7 @@ class Header:
         return self.cluster_size // (8 * self.entry_words) * self.cluster_size
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """An entry of the snapshot table."""
 
     id: str
@@ -108,8 +108,7 @@ class Kind(Enum):
     COMPRESSED = "compressed"
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(msgspec.Struct, frozen=True):
     """A stretch of one kind: where it is in the VM state and in the image."""
 
     kind: Kind

@@ -35,6 +35,9 @@ from vmstream.wire.sections import (
 __all__ = ["Decoder"]
 
 RAM_VERSIONS = (3, 4)
+_FIRST = {int(kind): kind for kind in (Element.START, Element.FULL)}
+_AGAIN = {int(kind): kind for kind in (Element.PART, Element.END)}
+_FOOTER_SIZE = 5
 _NO_INSTANCE = 0xFFFFFFFF
 
 
@@ -46,6 +49,7 @@ class Decoder(Incremental):
         page_size: the target page size in bytes, where the caller knows it.
         origin: position in its file of the stream's first byte; mapped-ram
             headers hold file positions.
+        start: stream offset of an element to begin at, instead of the file header.
         limits: how much the stream may ask for.
 
     The decoder reads forward only and needs neither the length of the input
@@ -59,9 +63,11 @@ class Decoder(Incremental):
         extents: Extents | None = None,
         page_size: int | None = None,
         origin: int = 0,
+        start: int = 0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        super().__init__(limits=limits)
+        super().__init__(limits=limits, offset=start)
+        self._start = start
         self.extents = extents
         self.footers: bool | None = None
         """Whether sections end with a footer; None until the first one did or did not."""
@@ -80,7 +86,9 @@ class Decoder(Incremental):
 
     def _run(self) -> Parse[None]:
         head = yield from self.reader.peek(8)
-        if bytes(head[:1]) == b"\x08" and int.from_bytes(head[1:3], "big") in COMMAND_NUMBERS:
+        if self._start:
+            pass
+        elif bytes(head[:1]) == b"\x08" and int.from_bytes(head[1:3], "big") in COMMAND_NUMBERS:
             self.ram.open_ended = True  # the stream of a resumed post-copy has no file header
         elif (yield from self._file_header()) == FILE_VERSION_COMPAT:
             yield from self._compat_sections()
@@ -113,20 +121,21 @@ class Decoder(Incremental):
         reader = self.reader
         while True:
             self.section = None
-            self._leave_packages()
-            if not (yield from reader.need(1)):
+            if self._packages:
+                self._leave_packages()
+            if not reader.has(1) and not (yield from reader.need(1)):
                 raise Truncated("the input ends without the end mark of the stream")
             at = reader.offset
             kind = reader.view[reader.pos]
             reader.pos += 1
-            if kind == Element.EOF:
+            if kind in _AGAIN:
+                yield from self._section_again(at, _AGAIN[kind])
+            elif kind in _FIRST:
+                yield from self._section(at, _FIRST[kind])
+            elif kind == Element.EOF:
                 self.ended = True
                 self.emit(EndOfStream(at))
                 return
-            if kind in (Element.START, Element.FULL):
-                yield from self._section(at, Element(kind))
-            elif kind in (Element.PART, Element.END):
-                yield from self._section_again(at, Element(kind))
             elif kind == Element.CONFIGURATION:
                 yield from self._configuration()
             elif kind == Element.COMMAND:
@@ -318,13 +327,16 @@ class Decoder(Incremental):
         reader = self.reader
         at = reader.offset
         if self.footers is not False:
-            head = yield from reader.peek(1)
-            if bytes(head) == b"\x7e":
-                yield from reader.take(1)
+            head: bytes | memoryview = b""
+            if reader.has(1) or (yield from reader.need(1)):
+                head = reader.view[reader.pos : reader.pos + 1]
+            if head == b"\x7e":
+                reader.pos += 1
                 found = yield from reader.integer(4, "a section footer")
                 self.footers = True
                 self.emit(SectionEnd(at, section.section_id, found))
-                self._check_footer(section, at, found)
+                if found != section.section_id:
+                    self._wrong_footer(section, at, found)
                 return
             if self.footers and not len(head):
                 raise Truncated("the input ends before the section's footer")
@@ -332,31 +344,34 @@ class Decoder(Incremental):
                 yield from self._missing_footer(at)
             elif len(head):
                 self.footers = False
-        self.emit(SectionEnd(at, section.section_id, None))
+        self.emit(SectionEnd(reader.offset, section.section_id, None))
 
-    def _check_footer(self, section: SectionStart, at: int, found: int) -> None:
-        if found != section.section_id:
-            self.fault(
-                Malformed(
-                    f"the footer of {section.idstr!r} names another section",
-                    offset=at + 1,
-                    expected=f"{section.section_id:#x}",
-                    found=f"{found:#x}",
-                )
+    def _wrong_footer(self, section: SectionStart, at: int, found: int) -> None:
+        self.fault(
+            Malformed(
+                f"the footer of {section.idstr!r} names another section",
+                offset=at + 1,
+                expected=f"{section.section_id:#x}",
+                found=f"{found:#x}",
             )
+        )
 
     def _missing_footer(self, at: int) -> Parse[None]:
-        """No footer where one must stand: go on only if an element begins here."""
-        after = yield from self.reader.peek(300)
+        """No footer where one must stand: go on only if an element begins here or behind it."""
+        after = yield from self.reader.peek(_FOOTER_SIZE + 300)
         error = Malformed(
             "the section's footer is missing",
             offset=at,
             expected="7e",
             found=bytes(after[:1]).hex(),
         )
-        if not is_element(after, True, self.sections):
+        if is_element(after, True, self.sections):
+            self.fault(error)
+            return
+        if not is_element(after[_FOOTER_SIZE:], True, self.sections):
             raise error
         self.fault(error)
+        yield from self.raw(_FOOTER_SIZE, "damaged footer")
 
     # Device state, whose end must be found
 
@@ -393,6 +408,11 @@ class Decoder(Incremental):
         if self.footers:
             return False
         return bool(is_element(after, True, self.sections))
+
+    def _damaged_footer_at(self, data: memoryview, size: int) -> bool:
+        """Whether a wrong footer may stand behind ``size`` bytes: an element follows it."""
+        rest = data[size + _FOOTER_SIZE :]
+        return len(rest) > 0 and bool(is_element(rest, True, self.sections))
 
     def _by_footer(self, section: SectionStart) -> Parse[bool]:
         """Search for the footer as bytes come in."""
@@ -433,7 +453,7 @@ class Decoder(Incremental):
         if self.extents is not None:
             self.extents.learn(data)
         for size in self._own_sizes(section):
-            if self._ends_at(section, data, size) or bytes(data[size : size + 1]) == b"\x7e":
+            if self._ends_at(section, data, size) or self._damaged_footer_at(data, size):
                 self._emit_state(size, Boundary.DESCRIPTION)
                 return
         if self.extents is not None:

@@ -43,17 +43,19 @@ class DescribedExtents:
     def __init__(
         self, description: StreamDescription | None = None, borrowed: Borrowed | None = None
     ) -> None:
-        self.description = description
+        self.description: StreamDescription | None = None
         self._borrowed = borrowed
         self._devices: dict[tuple[str, int], DeviceDescription] = {}
         self._sizes: dict[tuple[str, int], tuple[int, ...]] = {}
-        self._index(description)
-
-    def _index(self, description: StreamDescription | None) -> None:
         if description is not None:
-            self._devices = {
-                (device.name, device.instance_id): device for device in description.devices
-            }
+            self.use(description)
+
+    def use(self, description: StreamDescription) -> None:
+        """Take a description as this stream's own."""
+        self.description = description
+        self._devices = {
+            (device.name, device.instance_id): device for device in description.devices
+        }
 
     def own(self, idstr: str, instance_id: int) -> tuple[int, ...]:
         """Bytes that the section may have by this stream's description, the likeliest first."""
@@ -73,10 +75,9 @@ class DescribedExtents:
         if text is None:
             return
         try:
-            self.description = parse(text)
+            self.use(parse(text))
         except StreamError:
             return
-        self._index(self.description)
 
     def borrowed(
         self, idstr: str, instance_id: int, version_id: int, data: memoryview

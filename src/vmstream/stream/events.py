@@ -7,9 +7,10 @@ stream, joined, are the stream.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from vmstream.errors import StreamError
 
@@ -40,8 +41,7 @@ class Boundary(StrEnum):
     """Not found: everything up to the end of the input."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceState:
+class DeviceState(msgspec.Struct, frozen=True):
     """The body of a section whose meaning only a description knows."""
 
     offset: int
@@ -52,8 +52,7 @@ class DeviceState:
         return self.data
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """Something wrong; the last event when nothing after it can be read."""
 
     offset: int

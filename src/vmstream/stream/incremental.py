@@ -48,6 +48,7 @@ class Incremental(ABC):
         if not self.finished:
             self.reader.feed(memoryview(data).cast("B"))
             self._advance()
+            self.reader.keep_rest()
         return self._drain()
 
     def skip(self, count: int) -> list[Event]:

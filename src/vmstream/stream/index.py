@@ -7,9 +7,10 @@ Content is read through them later, at random, without replaying the stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from vmstream.wire.mapped_ram import MappedBitmap
@@ -31,8 +32,7 @@ _COLUMNS = {
 _KINDS = len(PageKind)
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """Runs that stand together: one channel, one RAM section, no sync mark between."""
 
     channel: int
@@ -46,8 +46,7 @@ class Segment:
     """Runs ``start`` to ``stop - 1`` of the index."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(msgspec.Struct, frozen=True):
     """A multifd packet with compressed pages."""
 
     channel: int
@@ -61,8 +60,7 @@ class Packet:
     method: MultifdMethod
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(msgspec.Struct, frozen=True):
     """Runs of page records in the order they were read, as columns of equal length.
 
     Attributes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vmstream.errors import Malformed
-from vmstream.wire.bitmaps import BitmapFlag, read_bitmap_chunk
+from vmstream.wire.bitmaps import read_bitmap_chunk
 from vmstream.wire.block import BlockFlag, read_block_record
 from vmstream.wire.htab import NO_HASH_TABLE, read_htab_chunk, read_htab_header
 from vmstream.wire.proxmox import read_pbs_state
@@ -45,7 +45,7 @@ def _dirty_bitmap(owner: Incremental, section: SectionStart) -> Parse[None]:
     while True:
         chunk = yield from read_bitmap_chunk(owner.reader, owner.limits)
         owner.emit(chunk)
-        if BitmapFlag.EOS in chunk.flags:
+        if chunk.ends_body:
             return
 
 

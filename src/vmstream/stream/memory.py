@@ -11,11 +11,12 @@ import zlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from vmstream.errors import Malformed, Truncated, Unsupported
@@ -36,8 +37,7 @@ _CHUNK = 1 << 20
 _NONE = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """A stretch of a block, in bytes: all zero, or with content."""
 
     start: int
@@ -45,8 +45,7 @@ class Run:
     zero: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(msgspec.Struct, frozen=True):
     """What each page of a span ends as."""
 
     final: NDArray[np.int64]

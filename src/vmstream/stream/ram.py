@@ -27,6 +27,7 @@ __all__ = ["RamReader", "Stop"]
 
 _BATCH = 4096
 """Runs in one batch of pages."""
+_END_MARK = RamFlag.EOS.to_bytes(8, "big")
 _FLAGS = 0x3FF
 """Bits below the smallest page size (1 KiB), where all flags stand."""
 _PAGE_BITS = (16, 14, 13, 12, 10)
@@ -119,6 +120,10 @@ class RamReader:
     def _step(self) -> Parse[bool]:
         """Read a batch of pages or one other record; False after EOS."""
         reader = self.owner.reader
+        if reader.view[reader.pos : reader.pos + 8] == _END_MARK:
+            self.owner.emit(RamMark(reader.offset, RamFlag.EOS))
+            reader.pos += 8
+            return False
         if self.page_bits is None and (yield from self._find_page_size()):
             return (yield from self._mark())
         stop = yield from self._scan(0)

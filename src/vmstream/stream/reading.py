@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vmstream.errors import Malformed, NotAStream, StreamError
@@ -78,6 +79,7 @@ def read_stream(
         _read_channel(stream, pass_.builder, source, number, limits)
     stream.index = pass_.builder.finish()
     _check_channels(stream)
+    _check_described(stream, pass_.extents)
     return stream
 
 
@@ -141,17 +143,10 @@ class _MainPass:
 
     def run(self) -> Stream:
         stream, decoder = self.stream, self.decoder
-        try:
-            for events in drive(decoder, self.source, self.progress):
-                for event in events:
-                    self._take(event)
-        except StreamError as error:
-            self._take(Fault(decoder.offset, error, fatal=True))
-            for event in decoder.close():
-                if not isinstance(event, Fault):
-                    self._take(event)
-        self._close_section(decoder.offset)
+        self._drive(decoder)
         self.builder.end_main()
+        if stream.fatal is not None and self.source.seekable:
+            self._go_on_after(stream.fatal.offset or decoder.offset)
         stream.footers = decoder.footers
         if decoder.ram.page_bits is not None:
             stream.page_size = 1 << decoder.ram.page_bits
@@ -161,6 +156,59 @@ class _MainPass:
         if stream.description is not None and stream.page_size is None:
             stream.page_size = stream.description.page_size
         return stream
+
+    def _drive(self, decoder: Decoder) -> None:
+        try:
+            for events in drive(decoder, self.source, self.progress):
+                for event in events:
+                    self._take(event)
+        except StreamError as error:
+            self._take(Fault(decoder.offset, error, fatal=True))
+            for event in decoder.close():
+                if not isinstance(event, Fault):
+                    self._take(event)
+        if self.section is not None:
+            self.section.cut = True
+            self._close_section(decoder.offset)
+
+    def _go_on_after(self, fault: int) -> None:
+        """Read the device sections behind a fault, found by headers that the description tells."""
+        start = self._next_described(fault)
+        if start is None:
+            return
+        self.stream.gap = (fault, start)
+        decoder = Decoder(
+            extents=self.extents,
+            page_size=self.stream.page_size,
+            origin=self.source.origin,
+            start=start,
+            limits=self.limits,
+        )
+        decoder.sections = dict(self.decoder.sections)
+        decoder.footers = self.decoder.footers
+        self._drive(decoder)
+
+    def _next_described(self, fault: int) -> int | None:
+        """Offset of the first described section header behind a fault.
+
+        A header is the byte of a FULL section, four bytes of id, and then name,
+        instance and version exactly as the description has them.
+        """
+        description, size = self.extents.description, self.source.size
+        if description is None or size is None:
+            return None
+        start = max(fault, size - self.limits.description)
+        tail = bytes(self.source.read_at(start, size - start))
+        seen = {(section.name, section.instance_id) for section in self.stream.states}
+        for device in description.devices:
+            if (device.name, device.instance_id) in seen:
+                continue
+            name = device.name.encode("utf-8", "surrogateescape")
+            identity = struct.pack(">B", len(name)) + name + struct.pack(">I", device.instance_id)
+            at = tail.find(identity) - 5
+            if at >= 0 and tail[at] == Element.FULL:
+                return start + at
+        return None
 
     def _take(self, event: Event) -> None:
         stream, builder = self.stream, self.builder
@@ -180,6 +228,9 @@ class _MainPass:
                     builder.sync()
                 elif event.flag == RamFlag.HOOK:
                     stream.hooks += 1
+            case BitmapChunk():
+                if event.bitmap is not None:
+                    stream.bitmap_chunks[event.bitmap] += 1
             case DeviceState():
                 if self.section is not None:
                     self.section.data = bytes(event.data)
@@ -207,14 +258,11 @@ class _MainPass:
                 self._take_raw(event)
             case Fault():
                 stream.faults.append(event.error)
-                if event.fatal:
+                if event.fatal and stream.fatal is None:
                     stream.fatal = event.error
             case BlockRecord():
                 if event.device is not None:
                     stream.disk_chunks[event.device] += 1
-            case BitmapChunk():
-                if event.bitmap is not None:
-                    stream.bitmap_chunks[event.bitmap] += 1
             case CompatSection():
                 self._close_section(event.offset)
                 self.section = Section(
@@ -259,6 +307,8 @@ class _MainPass:
         stream.size = event.offset + 5 + len(event.text)
         try:
             stream.description = parse(event.text)
+            if self.extents.description is None:
+                self.extents.use(stream.description)
         except StreamError as error:
             error.offset = event.offset + 5 + (error.offset or 0)
             error.section = "description"
@@ -280,7 +330,7 @@ def drive(
     Raises:
         StreamError: the source itself failed; what was decoded before has been yielded.
     """
-    start = 0
+    start = decoder.offset
     while not decoder.finished:
         sought = False
         for piece in source.pieces(start):
@@ -369,6 +419,37 @@ def _take_channel(stream: Stream, builder: IndexBuilder, channel: Channel, event
 def _channel_fault(stream: Stream, channel: Channel, error: StreamError) -> None:
     error.file = channel.name
     stream.faults.append(error)
+
+
+def _check_described(stream: Stream, extents: DescribedExtents) -> None:
+    """Sections must be as long as the description says.
+
+    A description can fall short of the bytes without any fault (an array whose
+    elements differ in size), so what looks wrong is decoded before it is called so.
+    """
+    if stream.description is None or extents.description is None:
+        return
+    suspects = {
+        id(section)
+        for section in stream.states
+        if (sizes := extents.own(section.name, section.instance_id))
+        and section.body_size not in sizes
+        and not section.cut
+    }
+    if not suspects:
+        return
+    for device in stream.devices:
+        if id(device.section) in suspects and device.decoded and not device.decoded.exact:
+            problem = device.decoded.problems[0]
+            stream.faults.append(
+                Malformed(
+                    f"{problem.path}: {problem.message}" if problem.path else problem.message,
+                    offset=problem.offset,
+                    section=device.section.name,
+                    expected=problem.expected,
+                    found=problem.found,
+                )
+            )
 
 
 def _check_channels(stream: Stream) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+import msgspec
 import numpy as np
 
 from vmstream.errors import StreamError, Unsupported
@@ -50,8 +50,7 @@ Unpack = Callable[[ByteSource, Sequence[Packet], int], ByteSource]
 """Makes the decompressed pages of a channel from (channel, packets, page size)."""
 
 
-@dataclass(slots=True)
-class Section:
+class Section(msgspec.Struct):
     """One section, with its extent; all offsets and sizes in bytes of the stream."""
 
     type: Element
@@ -74,6 +73,8 @@ class Section:
     """The body, for device state."""
     packaged: bool = False
     """It stands inside a PACKAGED command."""
+    cut: bool = False
+    """Reading stopped inside it."""
 
     @property
     def key(self) -> str:
@@ -81,8 +82,7 @@ class Section:
         return f"{self.name}:{self.instance_id}"
 
 
-@dataclass(slots=True)
-class Channel:
+class Channel(msgspec.Struct):
     """One file of a stream beside its main channel."""
 
     name: str
@@ -95,11 +95,10 @@ class Channel:
     initial: InitialPacket | OldInitialPacket | None = None
     packets: int = 0
     syncs: int = 0
-    messages: list[ReturnMessage] = field(default_factory=list)
+    messages: list[ReturnMessage] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Stream:
+class Stream(msgspec.Struct):
     """One pass's findings, and the sources to read content from.
 
     Nothing in it is as large as guest memory; device state is kept whole.
@@ -109,9 +108,9 @@ class Stream:
     index: Index
     file_version: int | None = None
     configuration: Configuration | None = None
-    sections: list[Section] = field(default_factory=list)
-    commands: list[Command] = field(default_factory=list)
-    channels: list[Channel] = field(default_factory=list)
+    sections: list[Section] = msgspec.field(default_factory=list)
+    commands: list[Command] = msgspec.field(default_factory=list)
+    channels: list[Channel] = msgspec.field(default_factory=list)
     description: StreamDescription | None = None
     description_text: bytes | None = None
     borrowed: Borrowed | None = None
@@ -125,10 +124,12 @@ class Stream:
     trailing: int = 0
     """Bytes after the stream that are no part of it."""
     trailing_is_zero: bool = True
-    faults: list[StreamError] = field(default_factory=list)
+    faults: list[StreamError] = msgspec.field(default_factory=list)
     """What is wrong with the bytes, in the order found."""
     fatal: StreamError | None = None
     """The fault that ended the reading of the main channel."""
+    gap: tuple[int, int] | None = None
+    """Bytes (from, to) that a fault made unreadable, where reading went on after them."""
     page_size: int | None = None
     """Target page size in bytes; None where no page shows it."""
     page_size_guessed: bool = False
@@ -139,13 +140,13 @@ class Stream:
     """Multifd sync marks on the main channel."""
     hooks: int = 0
     """RDMA marks, where pages went another way."""
-    disk_chunks: Counter[str] = field(default_factory=Counter)
+    disk_chunks: Counter[str] = msgspec.field(default_factory=Counter)
     """Chunks of 1 MiB of block migration, by device."""
-    bitmap_chunks: Counter[str] = field(default_factory=Counter)
+    bitmap_chunks: Counter[str] = msgspec.field(default_factory=Counter)
     """Chunks of dirty bitmaps, by node and bitmap."""
     unpack: Unpack | None = None
     """Makes the decompressed pages of a channel readable; it may need a temporary file."""
-    _unpacked: dict[int, ByteSource] = field(default_factory=dict)
+    _unpacked: dict[int, ByteSource] = msgspec.field(default_factory=dict)
     _memory: Memory | None = None
 
     @property
@@ -223,7 +224,7 @@ class Stream:
 
     def _evident(self) -> set[str]:
         commands = {command.command for command in self.commands}
-        kinds = set(np.unique(self.index.kind).tolist())
+        kinds = set(np.flatnonzero(np.bincount(self.index.kind)).tolist())
         names = {section.name for section in self.sections}
         advised = [c for c in self.commands if c.command == CommandType.POSTCOPY_ADVISE]
         multifd = any(channel.kind == "multifd" for channel in self.channels)

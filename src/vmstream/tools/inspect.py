@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
 
 from vmstream.stream.events import Boundary
 from vmstream.stream.stream import Section, Stream
@@ -16,8 +17,7 @@ from vmstream.wire.sections import Element
 __all__ = ["InspectReport", "PageCounts", "inspect", "page_counts"]
 
 
-@dataclass(frozen=True, slots=True)
-class PageCounts:
+class PageCounts(msgspec.Struct, frozen=True):
     """Page records by kind; a page that was sent twice counts twice.
 
     ``zero`` holds zero pages of every channel, and in a mapped-ram file the
@@ -32,8 +32,7 @@ class PageCounts:
     mapped: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlockReport:
+class BlockReport(msgspec.Struct, frozen=True):
     """One RAM block; sizes in bytes."""
 
     name: str
@@ -43,14 +42,12 @@ class BlockReport:
     """Pages that no record holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class RamReport:
+class RamReport(msgspec.Struct, frozen=True):
     total: int | None
     blocks: tuple[BlockReport, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceReport:
+class DeviceReport(msgspec.Struct, frozen=True):
     """A section with device state; ``offset`` and ``size`` are the whole section's."""
 
     name: str
@@ -64,8 +61,7 @@ class DeviceReport:
     boundary: str
 
 
-@dataclass(frozen=True, slots=True)
-class SectionReport:
+class SectionReport(msgspec.Struct, frozen=True):
     """A section from its first byte through its footer."""
 
     type: str
@@ -77,15 +73,13 @@ class SectionReport:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommandReport:
+class CommandReport(msgspec.Struct, frozen=True):
     name: str
     offset: int
     details: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelReport:
+class ChannelReport(msgspec.Struct, frozen=True):
     """Another file of the stream."""
 
     file: str
@@ -97,8 +91,7 @@ class ChannelReport:
     messages: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InspectReport:
+class InspectReport(msgspec.Struct, frozen=True):
     """What is in a stream. All offsets and sizes are bytes of the main channel."""
 
     file: str
@@ -201,7 +194,7 @@ def _blocks(stream: Stream) -> tuple[BlockReport, ...]:
         mapped = block.mapped is not None and block.mapped.present
         report = page_counts(kinds)
         if mapped:
-            report, missing = replace(report, zero=missing), 0
+            report, missing = msgspec.structs.replace(report, zero=missing), 0
         reports.append(BlockReport(block.name, block.used_length, report, missing))
     return tuple(reports)
 
@@ -257,6 +250,12 @@ def _channels(stream: Stream) -> tuple[ChannelReport, ...]:
 def _warnings(stream: Stream, blocks: tuple[BlockReport, ...]) -> list[str]:
     """What a person should know before trusting the rest, the gravest first."""
     warnings = [str(error) for error in stream.faults]
+    if stream.gap is not None:
+        start, end = stream.gap
+        warnings.append(
+            f"bytes {start:#x} to {end:#x} could not be read; the device sections after them "
+            "were found by their headers"
+        )
     if not stream.complete and not stream.faults:
         warnings.append("the end mark of the stream was not reached")
     warnings += _missing_pages(stream, blocks)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from vmstream.errors import StreamError, Unsupported
 from vmstream.stream.memory import Block
@@ -20,8 +21,7 @@ _OVERLAP = 4096
 Advance = Callable[[int, int | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class BlockContent:
+class BlockContent(msgspec.Struct, frozen=True):
     """One RAM block; ``sha256`` is of the whole content, pages that were not sent being zero."""
 
     name: str
@@ -34,8 +34,7 @@ class BlockContent:
     fault: FaultReport | None
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryReport:
+class MemoryReport(msgspec.Struct, frozen=True):
     """The content of all RAM blocks."""
 
     file: str
@@ -50,8 +49,7 @@ class MemoryReport:
         return self.complete and not self.faults and not any(b.fault for b in self.blocks)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """A place where a pattern was found."""
 
     block: str

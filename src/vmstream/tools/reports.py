@@ -1,9 +1,10 @@
-"""Parts that several reports share. A report is a frozen dataclass: shown, dumped or compared."""
+"""Parts that several reports share. A report is a frozen struct: shown, dumped or compared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from vmstream.errors import StreamError
 from vmstream.stream.stream import Stream
@@ -11,8 +12,7 @@ from vmstream.stream.stream import Stream
 __all__ = ["FaultReport", "faults_of", "file_of", "source_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class FaultReport:
+class FaultReport(msgspec.Struct, frozen=True):
     """One thing that is wrong with the bytes."""
 
     code: str

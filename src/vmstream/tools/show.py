@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from vmstream.stream.devices import Device
 from vmstream.stream.stream import Stream
@@ -15,8 +16,7 @@ from vmstream.vmstate.values import Scalar, Struct, Value, to_plain, walk
 __all__ = ["DeviceState", "RawField", "ShowReport", "show"]
 
 
-@dataclass(frozen=True, slots=True)
-class RawField:
+class RawField(msgspec.Struct, frozen=True):
     """One value with the bytes it was read from."""
 
     path: str
@@ -25,8 +25,7 @@ class RawField:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceState:
+class DeviceState(msgspec.Struct, frozen=True):
     """One device, or the part of it that was asked for."""
 
     key: str
@@ -65,8 +64,7 @@ class DeviceState:
             yield RawField(path, offset, bytes(raw), to_plain(node, full))
 
 
-@dataclass(frozen=True, slots=True)
-class ShowReport:
+class ShowReport(msgspec.Struct, frozen=True):
     """The devices that were asked for, and what is wrong with the stream."""
 
     file: str

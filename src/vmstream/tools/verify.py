@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from vmstream.errors import StreamError
 from vmstream.stream.events import Boundary
@@ -15,8 +16,7 @@ from vmstream.wire.sections import Element
 __all__ = ["CHECKS", "Check", "VerifyReport", "verify"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One place where a check does not hold."""
 
     message: str
@@ -26,8 +26,7 @@ class Finding:
     found: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
     name: str
@@ -38,8 +37,7 @@ class Check:
     findings: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(msgspec.Struct, frozen=True):
     """Every check, and every fault that reading met."""
 
     file: str
@@ -90,9 +88,7 @@ def _footers(stream: Stream) -> tuple[str | None, Iterator[Finding]]:
         return None, iter(())
     if not stream.footers:
         return "the stream is written without footers", iter(())
-    sections = stream.sections
-    if stream.fatal is not None:
-        sections = sections[:-1]  # reading stopped inside the last one
+    sections = [section for section in stream.sections if not section.cut]
     wrong = (section for section in sections if section.footer != section.section_id)
     return f"{len(sections)} sections", (
         Finding(

@@ -14,8 +14,10 @@ and nothing is guessed. The known gaps:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any, NoReturn
+
+import msgspec
+from msgspec.structs import replace
 
 from vmstream.vmstate.description import Description, Field
 from vmstream.vmstate.values import NULL_MARKER, Array, List, Scalar, Struct, Value
@@ -53,8 +55,7 @@ MAX_READINGS = 256
 CONTAINERS = frozenset({"qtailq", "qlist"})
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """Where description and bytes part."""
 
     path: str
@@ -67,8 +68,7 @@ class Problem:
     found: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True):
     """A section's values and how well they fitted its bytes."""
 
     value: Struct
@@ -150,8 +150,7 @@ def extent(description: Description, data: memoryview | bytes) -> int | None:
     return decoded.size if decoded.exact else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(msgspec.Struct, frozen=True):
     """One way to read what the description leaves open."""
 
     corrected: bool = True
@@ -161,8 +160,7 @@ class _Reading:
     first element; True for those that follow. None: none is."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
+class _Context(msgspec.Struct, frozen=True):
     """What :func:`decode` was asked."""
 
     data: memoryview

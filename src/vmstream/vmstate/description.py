@@ -7,13 +7,12 @@ checking, editing and rendering all work on it and never on a special device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["Description", "DeviceDescription", "Field", "StreamDescription"]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One field of a description: how many elements of which wire type.
 
     ``size`` is wire bytes of *one element* when ``array_len`` is set, else of
@@ -41,8 +40,7 @@ class Field:
     """C ``sizeof`` of one element (schema only)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(msgspec.Struct, frozen=True):
     """A named, versioned list of fields with subsections."""
 
     name: str
@@ -53,8 +51,7 @@ class Description:
     """Oldest version accepted on load (schema, declaration; not in a stream)."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceDescription:
+class DeviceDescription(msgspec.Struct, frozen=True):
     """One entry of ``devices`` in a stream's description."""
 
     name: str
@@ -64,8 +61,7 @@ class DeviceDescription:
     """The device has no vmsd: one opaque ``data`` buffer (old-style handler)."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamDescription:
+class StreamDescription(msgspec.Struct, frozen=True):
     """The whole JSON object after the end marker."""
 
     page_size: int

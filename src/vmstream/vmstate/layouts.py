@@ -11,9 +11,7 @@ for every byte.
 from __future__ import annotations
 
 import json
-import lzma
 from functools import cache
-from importlib import resources
 
 from vmstream.vmstate.description import Description, DeviceDescription, StreamDescription
 from vmstream.vmstate.vmdesc import parse
@@ -86,6 +84,9 @@ def _devices(name: str) -> tuple[DeviceDescription, ...]:
 @cache
 def _lines() -> dict[str, list[str]]:
     """The table's lines by what they begin with; each is parsed when asked for."""
+    import lzma
+    from importlib import resources
+
     packed = resources.files(__package__).joinpath(TABLE).read_bytes()
     lines: dict[str, list[str]] = {}
     for line in lzma.decompress(packed).decode().splitlines():

@@ -20,9 +20,9 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -100,8 +100,7 @@ def convert(type_: str, raw: memoryview) -> Any:
     return bytes(raw) if converter is None else converter(raw)
 
 
-@dataclass(slots=True)
-class Scalar:
+class Scalar(msgspec.Struct):
     """One element: a number, a flag, a buffer, an opaque blob."""
 
     type: str
@@ -118,8 +117,7 @@ class Scalar:
         return convert(self.type, self.raw)
 
 
-@dataclass(slots=True)
-class Array:
+class Array(msgspec.Struct):
     """``count`` elements of one wire type, side by side."""
 
     type: str
@@ -150,15 +148,14 @@ class Array:
         return (self[index] for index in range(self.count))
 
 
-@dataclass(slots=True)
-class List:
+class List(msgspec.Struct):
     """Elements that are no plain numbers, or not all alike."""
 
     type: str
     """``qtailq``, ``qlist``, ``gtree``; ``array`` for entries of one name."""
     offset: int
     raw: memoryview
-    items: list[Value] = field(default_factory=list)
+    items: list[Value] = msgspec.field(default_factory=list)
 
     @property
     def value(self) -> list[Any]:
@@ -174,8 +171,7 @@ class List:
         return iter(self.items)
 
 
-@dataclass(slots=True)
-class Struct:
+class Struct(msgspec.Struct):
     """A device, a nested struct or a subsection.
 
     ``struct["env.regs[4]"]`` is a Python value (a nested struct is itself);
@@ -190,8 +186,8 @@ class Struct:
     offset: int
     raw: memoryview
     version: int
-    members: dict[str, Value] = field(default_factory=dict)
-    subsections: dict[str, Struct] = field(default_factory=dict)
+    members: dict[str, Value] = msgspec.field(default_factory=dict)
+    subsections: dict[str, Struct] = msgspec.field(default_factory=dict)
 
     @property
     def type(self) -> str:

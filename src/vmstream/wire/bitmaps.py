@@ -7,8 +7,9 @@ what it announces; names hold until the next that are given.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
+
+import msgspec
 
 from vmstream.errors import Malformed
 from vmstream.wire.limits import Limits
@@ -30,8 +31,7 @@ class BitmapFlag(IntFlag):
     EXTRA_FLAGS = 0x80
 
 
-@dataclass(frozen=True, slots=True)
-class BitmapChunk:
+class BitmapChunk(msgspec.Struct, frozen=True):
     """One chunk."""
 
     offset: int
@@ -51,6 +51,11 @@ class BitmapChunk:
     data: bytes | None = None
     """One bit for each granule, little-endian 64-bit words; None with ZEROES."""
 
+    @property
+    def ends_body(self) -> bool:
+        """Whether the section's body ends with this chunk (EOS)."""
+        return bool(int(self.flags) & 0x01)
+
     def encode(self) -> bytes:
         out = [bytes((self.flags,))]
         if self.device is not None:
@@ -66,7 +71,8 @@ class BitmapChunk:
         return b"".join(out)
 
 
-_KINDS = BitmapFlag.EOS | BitmapFlag.START | BitmapFlag.COMPLETE | BitmapFlag.BITS
+_EXTRA_FLAGS = int(BitmapFlag.EXTRA_FLAGS)
+_KINDS = int(BitmapFlag.EOS | BitmapFlag.START | BitmapFlag.COMPLETE | BitmapFlag.BITS)
 
 
 def read_bitmap_chunk(reader: Reader, limits: Limits) -> Parse[BitmapChunk]:
@@ -77,15 +83,16 @@ def read_bitmap_chunk(reader: Reader, limits: Limits) -> Parse[BitmapChunk]:
         LimitExceeded: a buffer above the limit.
     """
     at = reader.offset
-    flags = BitmapFlag((yield from reader.integer(1, "a dirty bitmap's flags")))
-    kind = flags & _KINDS
-    if flags & BitmapFlag.EXTRA_FLAGS or int(kind).bit_count() != 1:
+    value = yield from reader.integer(1, "a dirty bitmap's flags")
+    kind = value & _KINDS
+    if value & _EXTRA_FLAGS or kind.bit_count() != 1:
         raise Malformed(
-            f"dirty bitmap flags {int(flags):#x} must hold exactly one of EOS, START, "
+            f"dirty bitmap flags {value:#x} must hold exactly one of EOS, START, "
             "COMPLETE and BITS in one byte",
             offset=at,
-            found=f"{int(flags):#x}",
+            found=f"{value:#x}",
         )
+    flags = BitmapFlag(value)
     if kind == BitmapFlag.EOS:
         return BitmapChunk(at, flags)
     device = bitmap = None

@@ -7,8 +7,9 @@ until EOS; a chunk is always 1 MiB on the wire.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
+
+import msgspec
 
 from vmstream.errors import Malformed
 from vmstream.wire.reader import Parse, Reader, counted
@@ -36,8 +37,7 @@ _LEGAL = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class BlockRecord:
+class BlockRecord(msgspec.Struct, frozen=True):
     """One record: a chunk of a disk, the progress in percent, or the end mark."""
 
     offset: int

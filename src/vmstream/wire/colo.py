@@ -6,8 +6,9 @@ Source: QEMU ``migration/colo.c`` (``enum COLOMessage`` in ``qapi/migration.json
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from vmstream.errors import Malformed
 from vmstream.wire.reader import Parse, Reader
@@ -27,8 +28,7 @@ class ColoType(IntEnum):
     VMSTATE_LOADED = 6
 
 
-@dataclass(frozen=True, slots=True)
-class ColoMessage:
+class ColoMessage(msgspec.Struct, frozen=True):
     """be32 type; be64 size with VMSTATE_SIZE.
 
     RAM sections and an EOF follow VMSTATE_SEND; device sections and an EOF,

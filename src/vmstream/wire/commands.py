@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from vmstream.errors import Malformed
 from vmstream.wire.reader import Parse, Reader, bytes_of, text_of
@@ -56,8 +57,7 @@ _LENGTHS: dict[CommandType, tuple[int, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One command with its payload as it stands on the wire.
 
     After a PACKAGED command the ``package_size`` bytes of a nested element
@@ -86,8 +86,7 @@ class Command:
         return head + self.payload
 
 
-@dataclass(frozen=True, slots=True)
-class PackageEnd:
+class PackageEnd(msgspec.Struct, frozen=True):
     """Where the nested stream of a PACKAGED command ends (nothing on the wire)."""
 
     offset: int

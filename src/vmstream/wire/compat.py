@@ -7,15 +7,15 @@ length after the file header, then records that give their own length.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from vmstream.wire.reader import Parse, Reader, counted
 
 __all__ = ["CompatSection", "CompatTotal", "read_compat_section"]
 
 
-@dataclass(frozen=True, slots=True)
-class CompatTotal:
+class CompatTotal(msgspec.Struct, frozen=True):
     """Bytes of all records that follow."""
 
     offset: int
@@ -25,8 +25,7 @@ class CompatTotal:
         return struct.pack(">Q", self.total)
 
 
-@dataclass(frozen=True, slots=True)
-class CompatSection:
+class CompatSection(msgspec.Struct, frozen=True):
     """Name with a one-byte length, be32 instance, be32 version, be32 size; the body follows."""
 
     offset: int

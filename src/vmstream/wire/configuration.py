@@ -8,7 +8,8 @@ length, be32 version, body.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from vmstream.errors import LimitExceeded, Malformed
 from vmstream.wire.limits import Limits
@@ -22,8 +23,7 @@ CAPABILITIES = "configuration/capabilities"
 UUID = "configuration/uuid"
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(msgspec.Struct, frozen=True):
     """What the source says of its machine; None or absent where it says nothing."""
 
     offset: int

@@ -6,7 +6,8 @@ Source: QEMU ``hw/ppc/spapr.c`` (``htab_save_*``, ``htab_load``).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from vmstream.wire.reader import Parse, Reader
 
@@ -16,8 +17,7 @@ NO_HASH_TABLE = 0xFFFFFFFF
 HPTE_SIZE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class HtabHeader:
+class HtabHeader(msgspec.Struct, frozen=True):
     """The be32 that begins a body.
 
     0 before chunks, all ones without a table, else log2 of the table's bytes.
@@ -34,8 +34,7 @@ class HtabHeader:
         return struct.pack(">I", self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class HtabChunk:
+class HtabChunk(msgspec.Struct, frozen=True):
     """be32 index, be16 valid entries (16 bytes each follow), be16 invalid ones; all zero ends."""
 
     offset: int

@@ -8,7 +8,8 @@ not in the stream.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from vmstream.errors import LimitExceeded, Malformed
 from vmstream.wire.limits import Limits
@@ -19,8 +20,7 @@ __all__ = ["MappedBitmap", "MappedRamHeader", "bitmap_size", "read_mapped_header
 _HEADER = struct.Struct(">IQQQ")
 
 
-@dataclass(frozen=True, slots=True)
-class MappedRamHeader:
+class MappedRamHeader(msgspec.Struct, frozen=True):
     """28 bytes after a block's used length: be32 version, be64 page size and two file positions.
 
     Both positions are 0 for a block that x-ignore-shared leaves out.
@@ -40,8 +40,7 @@ class MappedRamHeader:
         return _HEADER.pack(self.version, self.page_size, self.bitmap_offset, self.pages_offset)
 
 
-@dataclass(frozen=True, slots=True)
-class MappedBitmap:
+class MappedBitmap(msgspec.Struct, frozen=True):
     """Which pages of a block the file holds.
 
     Bit i of the bitmap, counted from the least significant bit of each *host*

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+
+import msgspec
 
 from vmstream.errors import LimitExceeded, Malformed
 from vmstream.wire.reader import Parse, Reader, bytes_of, text_of
@@ -63,8 +64,7 @@ class MultifdMethod(IntEnum):
 _METHODS = frozenset(map(int, MultifdMethod))
 
 
-@dataclass(frozen=True, slots=True)
-class InitialPacket:
+class InitialPacket(msgspec.Struct, frozen=True):
     """The first 64 bytes of a channel (4.0+)."""
 
     offset: int
@@ -78,8 +78,7 @@ class InitialPacket:
         return _INITIAL.pack(MULTIFD_MAGIC, 1, self.uuid, self.channel, self.reserved)
 
 
-@dataclass(frozen=True, slots=True)
-class MultifdPacket:
+class MultifdPacket(msgspec.Struct, frozen=True):
     """The header of one packet of RAM pages.
 
     In QEMU 8.2 and before a packet without pages repeats the name, offsets and
@@ -140,8 +139,7 @@ class MultifdPacket:
         return head + struct.pack(f">{len(self.page_offsets)}Q", *self.page_offsets)
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceStatePacket:
+class DeviceStatePacket(msgspec.Struct, frozen=True):
     """The header of a packet that carries a device's state (10.0+): 276 bytes, then the payload."""
 
     offset: int
@@ -163,8 +161,7 @@ class DeviceStatePacket:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OldInitialPacket:
+class OldInitialPacket(msgspec.Struct, frozen=True):
     """The first 25 bytes of an ``x-multifd`` channel (3.0 and 3.1)."""
 
     offset: int
@@ -175,8 +172,7 @@ class OldInitialPacket:
         return _OLD_INITIAL.pack(MULTIFD_MAGIC, 1, self.uuid, self.channel)
 
 
-@dataclass(frozen=True, slots=True)
-class OldMultifdPacket:
+class OldMultifdPacket(msgspec.Struct, frozen=True):
     """The header of an ``x-multifd`` packet (3.0 and 3.1); the pages follow as they are."""
 
     offset: int
@@ -189,8 +185,15 @@ class OldMultifdPacket:
     page_offsets: tuple[int, ...]
     page_size: int
 
-    zero_pages = 0
-    method = MultifdMethod.NONE
+    @property
+    def zero_pages(self) -> int:
+        """Listed only since 9.0."""
+        return 0
+
+    @property
+    def method(self) -> MultifdMethod:
+        """Compression came with 5.0."""
+        return MultifdMethod.NONE
 
     @property
     def block(self) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from vmstream.wire.reader import Parse, Reader
 
 __all__ = ["PbsState", "read_pbs_state"]
 
 
-@dataclass(frozen=True, slots=True)
-class PbsState:
+class PbsState(msgspec.Struct, frozen=True):
     """be64 length; as many opaque bytes follow."""
 
     offset: int

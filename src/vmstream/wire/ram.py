@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
+import msgspec
 import numpy as np
 
 from vmstream.wire.mapped_ram import MappedRamHeader
@@ -72,8 +72,7 @@ KIND_FLAGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RamTotal:
+class RamTotal(msgspec.Struct, frozen=True):
     """The first record of the setup body: total of all used lengths, in bytes, with MEM_SIZE."""
 
     offset: int
@@ -83,8 +82,7 @@ class RamTotal:
         return struct.pack(">Q", self.total | RamFlag.MEM_SIZE)
 
 
-@dataclass(frozen=True, slots=True)
-class RamBlock:
+class RamBlock(msgspec.Struct, frozen=True):
     """One entry of the block list; optional parts are None where not on the wire."""
 
     offset: int
@@ -113,8 +111,7 @@ class RamBlock:
         return b"".join(out)
 
 
-@dataclass(frozen=True, slots=True)
-class RamMark:
+class RamMark(msgspec.Struct, frozen=True):
     """A record without a page: EOS, HOOK or MULTIFD_FLUSH (be64)."""
 
     offset: int
@@ -152,8 +149,7 @@ class RunTable:
         return part
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(msgspec.Struct, frozen=True):
     """A batch of page records, as runs.
 
     How many records stand in one batch depends on how the input was split;

@@ -67,6 +67,18 @@ class Reader:
             self._pieces.append(piece)
             self._waiting += len(piece)
 
+    def keep_rest(self) -> None:
+        """Copy what a short rest of the last piece holds, for its source may take the piece back.
+
+        A mapped file does: to touch the rest again would map a large part of
+        the window around it anew.
+        """
+        rest = len(self.view) - self.pos
+        if 0 < rest <= _BRIDGE and self._next is None and not self._pieces:
+            self.view = memoryview(bytes(self.view[self.pos :]))
+            self.base += self.pos
+            self.pos = 0
+
     def has(self, count: int) -> bool:
         """Whether ``view[pos:pos + count]`` stands in one buffer now."""
         return len(self.view) - self.pos >= count or self._grow(count)
@@ -189,7 +201,11 @@ class Reader:
 
     def integer(self, width: int, what: str = "an integer") -> Parse[int]:
         """An unsigned big-endian integer of ``width`` bytes."""
-        return int.from_bytes((yield from self.take(width, what)), "big")
+        if len(self.view) - self.pos < width:
+            return int.from_bytes((yield from self.take(width, what)), "big")
+        pos = self.pos
+        self.pos = pos + width
+        return int.from_bytes(self.view[pos : pos + width], "big")
 
     def counted(self, what: str = "a name") -> Parse[str]:
         """A string with a one-byte length before it; undecodable bytes are kept as surrogates."""

@@ -7,8 +7,9 @@ Source: QEMU ``migration/migration.c`` (``enum mig_rp_message_type``,
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from vmstream.errors import LimitExceeded, Malformed
 from vmstream.wire.limits import Limits
@@ -41,8 +42,7 @@ _LENGTHS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnMessage:
+class ReturnMessage(msgspec.Struct, frozen=True):
     """One message; RECV_BITMAP is followed by the bitmap, outside its length."""
 
     offset: int

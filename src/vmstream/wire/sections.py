@@ -6,8 +6,9 @@ Source of the facts: QEMU ``migration/savevm.c`` (``savevm.c`` before 2.4).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from vmstream.wire.reader import counted
 
@@ -43,8 +44,7 @@ class Element(IntEnum):
     FOOTER = 0x7E
 
 
-@dataclass(frozen=True, slots=True)
-class FileHeader:
+class FileHeader(msgspec.Struct, frozen=True):
     """Magic and file version, 8 bytes.
 
     Version 3 since QEMU 0.10; version 2 (0.9 and before) has another grammar:
@@ -58,8 +58,7 @@ class FileHeader:
         return struct.pack(">II", FILE_MAGIC, self.version)
 
 
-@dataclass(frozen=True, slots=True)
-class SectionStart:
+class SectionStart(msgspec.Struct, frozen=True):
     """The header of a section.
 
     START and FULL carry all of it; PART and END only the section id on the
@@ -85,8 +84,7 @@ class SectionStart:
         return head + counted(self.idstr) + struct.pack(">II", self.instance_id, self.version_id)
 
 
-@dataclass(frozen=True, slots=True)
-class SectionEnd:
+class SectionEnd(msgspec.Struct, frozen=True):
     """The end of a section's body, with its footer (2.4 and later) or without."""
 
     offset: int
@@ -100,8 +98,7 @@ class SectionEnd:
         return struct.pack(">BI", Element.FOOTER, self.footer)
 
 
-@dataclass(frozen=True, slots=True)
-class EndOfStream:
+class EndOfStream(msgspec.Struct, frozen=True):
     """The EOF element, one zero byte."""
 
     offset: int
@@ -110,8 +107,7 @@ class EndOfStream:
         return bytes((Element.EOF,))
 
 
-@dataclass(frozen=True, slots=True)
-class DescriptionText:
+class DescriptionText(msgspec.Struct, frozen=True):
     """The JSON description after the end: 0x06, be32 length, text without NUL (2.3+)."""
 
     offset: int
@@ -121,8 +117,7 @@ class DescriptionText:
         return struct.pack(">BI", Element.DESCRIPTION, len(self.text)) + self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(msgspec.Struct, frozen=True):
     """Bytes that are carried as they are: page regions, packet payloads, what follows the end.
 
     ``data`` is None where the reader of a seekable source passed over them.

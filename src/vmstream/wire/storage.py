@@ -8,8 +8,9 @@ Both are records of be64 ``address | flags`` with the flags in the low 12 bits.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
+
+import msgspec
 
 from vmstream.errors import Malformed
 from vmstream.wire.limits import Limits
@@ -27,8 +28,7 @@ class StorageFlag(IntFlag):
     DONE = 0x08
 
 
-@dataclass(frozen=True, slots=True)
-class StorageRecord:
+class StorageRecord(msgspec.Struct, frozen=True):
     """One record: one byte for each 4 KiB page from ``address`` on (DATA), or a mark."""
 
     offset: int

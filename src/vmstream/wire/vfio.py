@@ -6,8 +6,9 @@ Source: QEMU ``hw/vfio/migration.c``. be64 markers; vendor data is opaque.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from vmstream.errors import Malformed
 from vmstream.wire.reader import Parse, Reader
@@ -26,8 +27,7 @@ class VfioMark(IntEnum):
     DEV_CONFIG_LOAD_READY = 0xFFFFFFFFEF100006
 
 
-@dataclass(frozen=True, slots=True)
-class VfioRecord:
+class VfioRecord(msgspec.Struct, frozen=True):
     """One marker; ``size`` bytes of vendor data follow DEV_DATA_STATE."""
 
     offset: int

@@ -1,0 +1,44 @@
+"""Arguments by annotation and docstring: cyclopts, imported when there is something to parse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, get_type_hints
+
+from cyclopts import App, CycloptsError, Parameter
+
+from vmstream.cli.run import Input, Output, UsageError
+
+__all__ = ["Channels", "Stream", "parse_and_run"]
+
+Stream = Annotated[
+    str,
+    Parameter(
+        help="The stream: a path, a URL, or - for standard input.", allow_leading_hyphen=True
+    ),
+]
+Channels = Annotated[str, Parameter(help="Other files of the same migration, in any order.")]
+
+for group in (Input, Output):
+    Parameter(name="*")(group)  # its fields are options of the verb itself
+
+
+def parse_and_run(verb: str, command: Callable[..., int], words: list[str]) -> int:
+    """Parse a verb's arguments and run it; returns its exit status.
+
+    Raises:
+        UsageError: the words are none that the verb takes.
+    """
+    # Verbs name Stream and Channels without importing this module.
+    command.__annotations__ = get_type_hints(command, localns=globals(), include_extras=True)
+    app = App(
+        name=f"vmstream {verb}",
+        version_flags=[],
+        result_action="return_value",
+        default_parameter=Parameter(negative=()),
+    )
+    app.default(command)
+    try:
+        return int(app(words, exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        raise UsageError(f"{error} (vmstream {verb} --help tells more)") from error
