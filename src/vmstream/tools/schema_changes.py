@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from vmstream.vmstate.description import Description, Field
 from vmstream.vmstate.schema import Schema
@@ -77,8 +78,7 @@ class Kind(StrEnum):
     SUBSECTION_RENAMED = "subsection-renamed"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One difference between two descriptions, wherever they are used."""
 
     kind: Kind

@@ -13,8 +13,9 @@ a nested struct is read by the receiver's own version, whatever it was sent by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from vmstream.tools.schema_changes import (
     HARMLESS,
@@ -47,8 +48,7 @@ class Direction(StrEnum):
     NEW_TO_OLD = "new-to-old"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a finding applies."""
 
     device: str
@@ -57,8 +57,7 @@ class Place:
     """Fields from the device down to it, joined with ``.``; empty for the device itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One difference, and what it does in each direction."""
 
     kind: Kind
@@ -81,8 +80,7 @@ class Finding:
         return self.old_to_new if direction is Direction.OLD_TO_NEW else self.new_to_old
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaDiff:
+class SchemaDiff(msgspec.Struct, frozen=True):
     """Everything that differs between two schemas, the gravest first."""
 
     old_machine: str

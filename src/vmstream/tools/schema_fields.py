@@ -6,7 +6,9 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from vmstream.tools.schema_changes import (
     HARMLESS,
@@ -34,8 +36,7 @@ Found = tuple[Change, str]
 """A change, and its path from the description that was asked about."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sides:
+class _Sides(msgspec.Struct, frozen=True):
     """The two descriptions whose fields are compared, and what decides who reads what."""
 
     old: Description
@@ -168,10 +169,10 @@ def _subsection(
     if old is not None and new is not None:
         message = f"subsection {old.name} has the fields of {new.name}"
     elif old is not None:
-        message = f"subsection {old.name} is only in the old schema; it breaks when it is sent"
+        message = f"subsection {old.name} is only in the old schema"
     else:
         assert new is not None
-        message = f"subsection {new.name} is only in the new schema; it breaks when it is sent"
+        message = f"subsection {new.name} is only in the new schema"
     name = (old or new or sides.old).name
     change = Change(
         kind,
@@ -270,8 +271,6 @@ class _Fields:
         message = f"field {field.name} is only in the {side} schema"
         if gravest(forward, backward) is Severity.HARMLESS:
             message += f", from version {field.version} on"
-        elif field.conditional:
-            message += "; it breaks when it is sent"
         return self.change(kind, (forward, backward), field.name, shape(old), shape(new), message)
 
     def change(

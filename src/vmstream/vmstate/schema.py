@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -44,8 +43,7 @@ MACHINE = "vmschkmachine"
 """The one entry that is no device type: its ``Name`` is the machine type's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """What one QEMU binary and machine type declare."""
 
     machine: str
