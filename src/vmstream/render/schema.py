@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from rich.tree import Tree
 
-from vmstream.render.text import console, count, plain_table, printable
+from vmstream.render.text import console, count, printable
 from vmstream.tools.schema import SchemaReport
 from vmstream.vmstate.description import Description, Field
 
@@ -22,24 +22,26 @@ def render(report: SchemaReport, *, detailed: bool) -> None:
             out.print(_tree(name, description))
         return
     out.print(f"{printable(report.machine)}: {count(len(report.devices), 'device type')}\n")
-    table = plain_table(
-        ("type", "left"),
-        ("in a stream", "left"),
-        ("version", "right"),
-        ("loads from", "right"),
-        ("fields", "right"),
-        ("subsections", "right"),
-    )
+    rows = [("type", "in a stream", "version", "loads from", "fields", "subsections")]
     for name, description in sorted(report.devices.items()):
-        table.add_row(
-            printable(name),
-            printable(description.name),
-            str(description.version),
-            str(description.minimum_version),
-            str(len(description.fields)),
-            str(len(description.subsections) or ""),
+        rows.append(
+            (
+                printable(name),
+                printable(description.name),
+                str(description.version),
+                str(description.minimum_version),
+                str(len(description.fields)),
+                str(len(description.subsections) or ""),
+            )
         )
-    out.print(table)
+    # No table of rich's: that would cut long names to the width of the terminal.
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if number < 2 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        out.print("  ".join(cells).rstrip(), style="bold" if row is rows[0] else None)
 
 
 def _tree(name: str, description: Description) -> Tree:

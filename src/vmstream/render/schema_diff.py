@@ -9,13 +9,11 @@ from vmstream.tools.schema_diff import Direction, Finding, Kind, SchemaDiff, Sev
 
 __all__ = ["render"]
 
-_DEVICES = 3
+_NAMED = 3
 """Devices named before their number is told instead."""
-_MARKS = {
-    (True, True): ("<->", "both ways"),
-    (True, False): (" ->", "old to new"),
-    (False, True): ("<- ", "new to old"),
-}
+_DEVICE_KINDS = (Kind.DEVICE_REMOVED, Kind.DEVICE_ADDED)
+_FIELD_KINDS = (Kind.FIELD_REMOVED, Kind.FIELD_ADDED)
+_MARKS = {(True, True): "<->", (True, False): " ->", (False, True): "<- "}
 _STYLES = {Severity.BREAKS: "bold red", Severity.MAY_BREAK: "yellow", Severity.HARMLESS: "dim"}
 
 
@@ -55,43 +53,52 @@ def _verdict(report: SchemaDiff, way: Direction) -> Text:
     may = report.count(way, Severity.MAY_BREAK)
     words = "old to new" if way is Direction.OLD_TO_NEW else "new to old"
     style = _STYLES[Severity.BREAKS] if breaks else "bold green"
-    verb = "break" if breaks != 1 else "breaks"
+    verb = "break" if breaks > 1 else "breaks"
     return Text.assemble(f"{words}: ", (f"{breaks or 'nothing'} {verb}", style), f", {may} may")
 
 
 def _lines(findings: list[Finding]) -> list[Text]:
-    """A line for each finding; device types of one side only share one."""
-    lines = []
-    lone: dict[str, list[str]] = {}
+    """A line for each finding; fields, and device types, of one side only share one."""
+    groups: dict[object, list[Finding]] = {}
     for finding in findings:
-        if finding.kind in (Kind.DEVICE_REMOVED, Kind.DEVICE_ADDED):
-            side = "old" if finding.old is not None else "new"
-            lone.setdefault(side, []).append(printable(finding.places[0].device))
-        else:
-            lines.append(_line(finding))
-    for side, names in lone.items():
-        mark = _MARKS[side == "old", side == "new"][0]
-        style = _STYLES[findings[0].severity]
-        text = f"only in the {side} schema: {', '.join(names)}"
-        lines.append(Text.assemble((f"{mark} ", style), text))
-    return lines
+        groups.setdefault(_group(finding), []).append(finding)
+    return [_line(group) for group in groups.values()]
 
 
-def _line(finding: Finding) -> Text:
+def _group(finding: Finding) -> object:
+    severities = (finding.kind, finding.old_to_new, finding.new_to_old)
+    if finding.kind in _DEVICE_KINDS:
+        return severities
+    if finding.kind in _FIELD_KINDS:
+        return (*severities, finding.description, tuple(_devices(finding)))
+    return id(finding)
+
+
+def _line(group: list[Finding]) -> Text:
+    finding = group[0]
     worst = finding.severity
-    mark = (
-        "   "
-        if worst is Severity.HARMLESS
-        else _MARKS[finding.old_to_new is worst, finding.new_to_old is worst][0]
-    )
-    devices = list(dict.fromkeys(printable(place.device) for place in finding.places))
-    named = ", ".join(devices[:_DEVICES])
-    rest = f" and {len(devices) - _DEVICES} more" if len(devices) > _DEVICES else ""
+    mark = "   "
+    if worst is not Severity.HARMLESS:
+        mark = _MARKS[finding.old_to_new is worst, finding.new_to_old is worst]
+    side = "old" if finding.old is not None else "new"
+    only = f"only in the {side} schema"
+    if finding.kind in _DEVICE_KINDS:
+        names = ", ".join(name for each in group for name in _devices(each))
+        return Text.assemble((f"{mark} ", _STYLES[worst]), f"device types {only}: {names}")
+    message = printable(finding.message)
+    if len(group) > 1:
+        message = f"fields {only}: {', '.join(printable(each.field) for each in group)}"
+    devices = _devices(finding)
+    rest = f" and {len(devices) - _NAMED} more" if len(devices) > _NAMED else ""
     told = devices == [finding.description] or finding.kind is Kind.DEVICE_RENAMED
-    where = "" if told else f"  ({named}{rest})"
+    where = "" if told else f"  ({', '.join(devices[:_NAMED])}{rest})"
     return Text.assemble(
         (f"{mark} ", _STYLES[worst]),
         (f"{printable(finding.description)}: ", "cyan"),
-        printable(finding.message),
+        message,
         (where, "dim"),
     )
+
+
+def _devices(finding: Finding) -> list[str]:
+    return list(dict.fromkeys(printable(place.device) for place in finding.places))

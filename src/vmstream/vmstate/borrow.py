@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ __all__ = ["Borrowed"]
 class Borrowed:
     """Where descriptions are borrowed: another stream, the shipped layouts, a schema.
 
-    Another stream that a person named comes before the shipped layouts; a
-    schema, which knows less than those, after them.
+    Another stream that a person named comes before the shipped layouts. A
+    schema knows less than those: it says which of them to try first, and serves
+    by itself where none fits.
 
     Args:
         other: the description of a stream alike, or the schema of a QEMU alike.
@@ -31,16 +32,18 @@ class Borrowed:
 
     def candidates(
         self, idstr: str, instance_id: int, version_id: int
-    ) -> tuple[list[Description], list[Description]]:
+    ) -> Sequence[list[Description]]:
         """Descriptions that may fit a section, the most trusted group first."""
         shipped = lookup(idstr, version_id)
         if self._other is None:
-            return shipped, []
+            return [shipped]
         if isinstance(self._other, StreamDescription):
             return borrow(self._other, idstr, instance_id, version_id), shipped
-        from vmstream.vmstate.schema_layouts import schema_layouts
+        from vmstream.vmstate.schema_layouts import agrees, schema_layouts
 
-        return shipped, schema_layouts(self._other, suffix(idstr), version_id)
+        name = suffix(idstr)
+        declared = [layout for layout in shipped if agrees(self._other, name, layout)]
+        return declared, shipped, schema_layouts(self._other, name, version_id)
 
     def extents(
         self, idstr: str, instance_id: int, version_id: int, data: memoryview

@@ -1,6 +1,8 @@
-"""What a schema lets a section's bytes be, where nothing better describes them.
+"""What a schema lets a section's bytes be, where the stream does not describe them.
 
-A schema tells C sizes and no wire types, so this is the weakest of the origins:
+A schema names the fields, so of layouts seen in other streams it tells those
+that its device writes: :func:`agrees`. By itself it tells C sizes and no wire
+types, so what :func:`schema_layouts` makes of it is the weakest of the origins:
 
 - the C size of a field that is no struct stands for its size on the wire, which
   holds for integers, flags and fixed buffers, not for embedded timers, containers
@@ -22,9 +24,11 @@ from msgspec.structs import replace
 
 from vmstream.vmstate.description import Description, Field
 from vmstream.vmstate.schema import Schema
+from vmstream.vmstate.values import INTEGERS
 
-__all__ = ["MAX_LAYOUTS", "schema_layouts"]
+__all__ = ["MAX_LAYOUTS", "agrees", "schema_layouts"]
 
+WIDTHS = (1, 2, 4, 8)
 MAX_LAYOUTS = 256
 """Layouts made of one description; one that allows more is of no use."""
 
@@ -83,6 +87,37 @@ def _field_layouts(field: Field) -> list[Field]:
         replace(plain, size=0, struct=struct)
         for struct in _layouts(field.struct, field.struct.version)
     ]
+
+
+def agrees(schema: Schema, vmsd_name: str, layout: Description) -> bool:
+    """Whether a device that the schema declares may have written a layout.
+
+    Its fields must be the declared ones in their order, numbers of the declared
+    size; those on a condition and arrays may be absent.
+    """
+    return any(_agrees(layout, declared) for declared in schema.named(vmsd_name))
+
+
+def _agrees(layout: Description, declared: Description) -> bool:
+    fields = iter(_named_once(declared.fields))
+    field: Field | None = None
+    for entry in layout.fields:
+        # Elements that are described one by one are entries of one name.
+        while field is None or field.name != entry.name:
+            field = next(fields, None)
+            if field is None:
+                return False
+        if not _may_be(entry, field):
+            return False
+    return True
+
+
+def _may_be(entry: Field, declared: Field) -> bool:
+    if entry.type in INTEGERS and declared.struct is None and declared.memory_size in WIDTHS:
+        return entry.size == declared.memory_size or entry.type == "timer"
+    if entry.struct is None or declared.struct is None:
+        return True
+    return entry.struct.name == declared.struct.name and _agrees(entry.struct, declared.struct)
 
 
 def _named_once(fields: tuple[Field, ...]) -> list[Field]:
