@@ -53,11 +53,8 @@ class Schema(Struct, frozen=True):
 
     def named(self, vmsd_name: str) -> Iterator[Description]:
         """The different descriptions of that name, which several types may share."""
-        offered: list[Description] = []
-        for description in self.devices.values():
-            if description.name == vmsd_name and description not in offered:
-                offered.append(description)
-                yield description
+        alike = [device for device in self.devices.values() if device.name == vmsd_name]
+        yield from dict.fromkeys(alike)
 
 
 def parse_schema(text: bytes, *, file: str | None = None) -> Schema:

@@ -30,7 +30,7 @@ __all__ = ["MAX_LAYOUTS", "agrees", "schema_layouts"]
 
 WIDTHS = (1, 2, 4, 8)
 MAX_LAYOUTS = 256
-"""Layouts made of one description; one that allows more is of no use."""
+"""Layouts made for one section; a schema that allows more is of no use for it."""
 
 
 def schema_layouts(schema: Schema, vmsd_name: str, version: int) -> list[Description]:
@@ -44,6 +44,8 @@ def schema_layouts(schema: Schema, vmsd_name: str, version: int) -> list[Descrip
         oldest = description.minimum_version or 0
         if oldest <= version <= description.version:
             found.extend(_layouts(description, version))
+        if len(found) > MAX_LAYOUTS:
+            return []
     return found
 
 
