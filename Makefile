@@ -5,7 +5,7 @@ FUZZ_SECONDS ?= 14400
 PYTEST_ARGS ?=
 
 bin = .venv/bin
-built_from = pyproject.toml setup.py src/vmstream/_kernels.pyx tools/make_venv.sh
+built_from = pyproject.toml setup.py src/vmstream/_kernels.pyx src/vmstream/_xbzrle.h tools/make_venv.sh
 
 .PHONY: help demo test bench fuzz lint docs corpus clean
 .DELETE_ON_ERROR:

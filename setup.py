@@ -5,7 +5,10 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "vmstream._kernels", ["src/vmstream/_kernels.pyx"], extra_compile_args=["-O3", "-g0"]
+            "vmstream._kernels",
+            ["src/vmstream/_kernels.pyx"],
+            depends=["src/vmstream/_xbzrle.h"],
+            extra_compile_args=["-O3", "-g0"],
         )
     ]
 )

@@ -1,8 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The few loops that touch every page or byte of a stream."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+
+cdef extern from "_xbzrle.h":
+    Py_ssize_t vms_xbzrle_encode(
+        const uint8_t *old, const uint8_t *new_, size_t size, uint8_t *out, size_t limit
+    ) nogil
+    int vms_xbzrle_decode(
+        uint8_t *page, size_t size, const uint8_t *encoded, size_t n, size_t *reached
+    ) nogil
+    bint vms_is_zero(const uint8_t *data, size_t n) nogil
 
 cdef extern from *:
     """
@@ -45,6 +54,13 @@ cdef enum:
 # headers of normal pages stand further apart than the hardware looks.
 cdef enum:
     AHEAD = 12
+
+# Counts of XBZRLE have 14 bits: a larger page can not be encoded.
+cdef enum:
+    LARGEST_PAGE = 0x4000
+
+cdef enum:
+    GATHER_AHEAD = 4
 
 
 def scan_pages(
@@ -186,7 +202,50 @@ def scan_pages(
     return pos, n, stop
 
 
-# XBZRLE
+# XBZRLE. The loops are in _xbzrle.h.
+
+
+def xbzrle_encode(const uint8_t[::1] old not None, const uint8_t[::1] new not None, limit=None):
+    """The difference from ``old`` to ``new``, two pages of one size.
+
+    Returns empty bytes when they are equal, and None when the difference takes
+    more than ``limit`` bytes (the page size unless stated).
+    """
+    cdef Py_ssize_t size = new.shape[0], room, length
+    if old.shape[0] != size or size > LARGEST_PAGE:
+        raise ValueError(f"pages must be of one size, at most {LARGEST_PAGE} bytes")
+    room = size if limit is None else limit
+    if room < 0 or room > LARGEST_PAGE:
+        raise ValueError(f"limit must be in 0..{LARGEST_PAGE}")
+    if size == 0:
+        return b""
+    cdef uint8_t encoded[LARGEST_PAGE]
+    with nogil:
+        length = vms_xbzrle_encode(&old[0], &new[0], size, encoded, room)
+    return None if length < 0 else encoded[:length]
+
+
+def xbzrle_encode_pages(
+    const uint8_t[:, ::1] old not None,
+    const uint8_t[:, ::1] new not None,
+    uint8_t[:, ::1] encoded not None,
+    int32_t[::1] lengths not None,
+):
+    """Encode each row of ``new`` as its difference from the same row of ``old``.
+
+    Row i of ``encoded`` begins with ``lengths[i]`` bytes: 0 when the pages are
+    equal, -1 when the difference does not fit the row.
+    """
+    cdef Py_ssize_t pages = new.shape[0], size = new.shape[1], room = encoded.shape[1], i
+    if old.shape[0] != pages or encoded.shape[0] != pages or lengths.shape[0] != pages:
+        raise ValueError("old, new, encoded and lengths must have one row per page")
+    if old.shape[1] != size or size > LARGEST_PAGE or size == 0 or room == 0:
+        raise ValueError(f"pages must be of one size, 1 to {LARGEST_PAGE} bytes")
+    with nogil:
+        for i in range(pages):
+            lengths[i] = <int32_t>vms_xbzrle_encode(
+                &old[i, 0], &new[i, 0], size, &encoded[i, 0], room
+            )
 
 
 def xbzrle_decode(uint8_t[::1] page not None, const uint8_t[::1] encoded not None):
@@ -195,38 +254,59 @@ def xbzrle_decode(uint8_t[::1] page not None, const uint8_t[::1] encoded not Non
     Returns (0 or the reason for refusal, position in ``encoded``); the reasons
     are those of wire/xbzrle.py.
     """
-    cdef Py_ssize_t n = encoded.shape[0], room = page.shape[0]
-    cdef Py_ssize_t pos = 0, at = 0, count
-    cdef int part, refusal = 0
-    cdef bint first = True
+    cdef size_t size = page.shape[0], n = encoded.shape[0], reached = 0
+    cdef int refusal
+    if n == 0:
+        return 0, 0
     with nogil:
-        while pos < n and refusal == 0:
-            for part in range(2):
-                # Two bytes must be left at each header, as QEMU's decoder demands.
-                if n - pos < 2:
-                    refusal = -1
-                    break
-                count = encoded[pos] & 0x7F
-                if encoded[pos] & 0x80:
-                    if encoded[pos + 1] & 0x80:
-                        refusal = -2
-                        break
-                    count |= <Py_ssize_t>encoded[pos + 1] << 7
-                    pos += 2
-                else:
-                    pos += 1
-                if count == 0 and not (first and part == 0):
-                    refusal = -3
-                    break
-                if count > room - at:
-                    refusal = -4
-                    break
-                if part == 1:
-                    if count > n - pos:
-                        refusal = -5
-                        break
-                    memcpy(&page[at], &encoded[pos], count)
-                    pos += count
-                at += count
-                first = False
-    return refusal, pos
+        refusal = vms_xbzrle_decode(&page[0] if size else NULL, size, &encoded[0], n, &reached)
+    return refusal, reached
+
+
+# Zero pages
+
+
+def is_zero(const uint8_t[::1] data not None):
+    """Whether all bytes are zero."""
+    cdef size_t n = data.shape[0]
+    cdef bint zero = True
+    if n:
+        with nogil:
+            zero = vms_is_zero(&data[0], n)
+    return zero
+
+
+def zero_pages(const uint8_t[::1] data not None, Py_ssize_t page_size, uint8_t[::1] zero not None):
+    """Set ``zero[i]`` to whether page i of ``data`` is zero; the last page may be short."""
+    cdef Py_ssize_t n = data.shape[0], i, at
+    if page_size <= 0 or zero.shape[0] != n // page_size + (n % page_size != 0):
+        raise ValueError("zero must have one byte per page, of a positive size")
+    with nogil:
+        for i in range(zero.shape[0]):
+            at = i * page_size
+            zero[i] = vms_is_zero(&data[at], page_size if n - at > page_size else n - at)
+
+
+# Gather
+
+
+def gather(
+    const uint8_t[::1] source not None,
+    const int64_t[::1] offsets not None,
+    uint8_t[:, ::1] out not None,
+):
+    """Copy the page at each of ``offsets`` in ``source`` to the row of ``out`` of that number."""
+    cdef Py_ssize_t pages = out.shape[0], size = out.shape[1], i
+    cdef int64_t last = source.shape[0] - size
+    if offsets.shape[0] != pages:
+        raise ValueError("out must have one row per offset")
+    for i in range(pages):
+        if offsets[i] < 0 or offsets[i] > last:
+            raise ValueError(f"page {i} at {offsets[i]} is not within the source")
+    if size == 0:
+        return
+    with nogil:
+        for i in range(pages):
+            if i + GATHER_AHEAD < pages:
+                vms_prefetch(&source[offsets[i + GATHER_AHEAD]])
+            memcpy(&out[i, 0], &source[offsets[i]], size)

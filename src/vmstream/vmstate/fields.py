@@ -42,6 +42,14 @@ Names = str | Mapping[tuple[int, ...], str]
 """A name on the wire, or the names by the QEMU version that introduced each."""
 
 
+def named(names: Names, dialect: Dialect) -> str | None:
+    """The name that a QEMU version uses; None before the first."""
+    if isinstance(names, str):
+        return names
+    fitting = [since for since in names if since <= dialect.version]
+    return names[max(fitting)] if fitting else None
+
+
 class Field(ABC):
     """One declared field.
 
@@ -67,12 +75,7 @@ class Field(ABC):
 
         None when that version's list of fields does not have it.
         """
-        if self._names is None:
-            return self.attribute
-        if isinstance(self._names, str):
-            return self._names
-        fitting = [since for since in self._names if since <= dialect.version]
-        return self._names[max(fitting)] if fitting else None
+        return self.attribute if self._names is None else named(self._names, dialect)
 
     def present(self, state: State, version: int) -> bool:
         """Whether the field is on the wire (``vmstate_field_exists``)."""
@@ -108,9 +111,11 @@ class Field(ABC):
 
 
 def _check_count(field: Field, count: str, owner: type[State], before: Sequence[Field]) -> None:
-    """A count must be a number that is loaded earlier."""
+    """A count must be a number that is loaded earlier, or a property of the device."""
     names = {other.attribute: other for other in before}
     source = names.get(count)
+    if source is None and isinstance(vars(owner).get(count), int):
+        return
     if source is None:
         raise TypeError(
             f"{owner.__name__}.{field.attribute}: its count {count!r} must be declared before it"
@@ -128,7 +133,7 @@ class Scalar(Field):
 
     def __init__(
         self,
-        type_: str,
+        type_: Names,
         format_: str,
         *,
         default: Any = 0,
@@ -139,7 +144,7 @@ class Scalar(Field):
         exists: Exists | None = None,
     ) -> None:
         super().__init__(wire_name, since, exists)
-        self.type = "buffer" if little_endian else type_
+        self.type: Names = "buffer" if little_endian else type_
         self.format = format_
         self.rule = rule
         self.order = "<" if little_endian else ">"

@@ -16,7 +16,7 @@ from vmstream.errors import Unsupported
 from vmstream.vmstate.description import Description
 from vmstream.vmstate.description import Field as Entry
 from vmstream.vmstate.dialect import NEWEST, Dialect
-from vmstream.vmstate.fields import Field, Opaque, Queue, Scalar, Struct, Tmp, Tree
+from vmstream.vmstate.fields import Field, Names, Opaque, Queue, Scalar, Struct, Tmp, Tree, named
 from vmstream.vmstate.state import State
 
 __all__ = ["Saving", "save", "save_described"]
@@ -113,12 +113,17 @@ class Saving:
     # Descriptions
 
     def describe(
-        self, field: Field, type_: str, size: int, *, array_len: int | None = None, **more: Any
+        self, field: Field, type_: Names, size: int, *, array_len: int | None = None, **more: Any
     ) -> None:
         """Add the field's entry, when a description is wanted."""
         if self.dialect is not None:
+            type_ = self._type(type_)
             name = self._names.get(id(field), field.attribute)
             self._entries.append(Entry(name, type_, size, array_len=array_len, **more))
+
+    def _type(self, names: Names) -> str:
+        assert self.dialect is not None
+        return named(names, self.dialect) or "unknown"
 
     def struct(self, field: Struct, state: State, version: int | None, **place: Any) -> None:
         """Save a struct and describe it; ``place`` is ``array_len`` or ``index``."""
@@ -161,7 +166,7 @@ class Saving:
         if place is None or self.dialect is None:
             return
         size = len(self.out) - start
-        type_ = cast(Scalar | Opaque | Struct, element).type
+        type_ = self._type(cast(Scalar | Opaque | Struct, element).type)
         self._entries.append(
             Entry(
                 self._names.get(id(field), field.attribute),
@@ -186,7 +191,7 @@ class Saving:
                 continue
             self.out += NULL_MARKER
             if place is not None and self.dialect is not None:
-                type_ = cast(Scalar | Opaque | Struct, element).type
+                type_ = self._type(cast(Scalar | Opaque | Struct, element).type)
                 empty = Description("", 0) if type_ == "struct" else None
                 entry = Entry(
                     self._names.get(id(field), field.attribute),

@@ -52,6 +52,10 @@ class State:
     ``minimum_version`` (the oldest that loads; 0 unless given, as in QEMU),
     ``priority``, ``early_setup`` (sent before RAM, 8.0+), ``unmigratable``.
 
+    Attributes that are no fields are properties of the device: they do not
+    travel, and conditions may ask for them. A subclass may declare a field of
+    its parent anew; it keeps its place.
+
     Hooks, all optional: ``before_save()``, ``after_save()``, ``before_load()``,
     ``after_load(version)``, and ``needed()`` for a whole section. A hook that
     raises ``ValueError`` refuses.
@@ -87,7 +91,7 @@ class State:
         cls.priority, cls.early_setup, cls.unmigratable = priority, early_setup, unmigratable
         declared = [item for item in vars(cls).values() if isinstance(item, Field)]
         parts = [item for item in vars(cls).values() if isinstance(item, Subsection)]
-        cls.fields = cls.fields + tuple(declared)
+        cls.fields = _replaced(cls.fields, declared)
         cls.subsection_fields = cls.subsection_fields + tuple(parts)
         _check(cls)
         cls._defaults = {
@@ -105,7 +109,7 @@ class State:
             if field.attribute not in self.__dict__:
                 self.__dict__[field.attribute] = field.default()
         for attribute, value in values.items():
-            if attribute not in self.__dict__:
+            if attribute not in self.__dict__ and not hasattr(type(self), attribute):
                 raise TypeError(f"{type(self).__name__} has no field {attribute!r}")
             self.__dict__[attribute] = value
 
@@ -136,6 +140,14 @@ class State:
     def needed(self) -> bool:
         """Whether the section is sent at all (2.4+)."""
         return True
+
+
+def _replaced(inherited: tuple[Field, ...], declared: list[Field]) -> tuple[Field, ...]:
+    """Inherited fields with those declared anew in their places, then the new ones."""
+    anew = {field.attribute: field for field in declared}
+    known = {field.attribute for field in inherited}
+    kept = tuple(anew.get(field.attribute, field) for field in inherited)
+    return kept + tuple(field for field in declared if field.attribute not in known)
 
 
 def _check(cls: type[State]) -> None:
