@@ -15,6 +15,9 @@ VERBS = {
     "inspect": "what a stream holds, on one page",
     "show": "decoded device state",
     "verify": "structure, footers, description against bytes, completeness",
+    "memory": "RAM blocks with the SHA-256 of their content; a hex dump; a search",
+    "registers": "CPU registers",
+    "extract": "guest memory for drgn, crash, gdb, Volatility or a fuzzer",
     "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
 }
 

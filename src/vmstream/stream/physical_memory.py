@@ -65,7 +65,7 @@ class PhysicalMemory:
         return self.map.ranges
 
     def parts(self, address: int, length: int) -> Iterator[tuple[int, bytes]]:
-        """What stands in ``length`` bytes from ``address``, as (address, bytes); holes are left out.
+        """What stands in ``length`` bytes from ``address``, as (address, bytes), without holes.
 
         Raises:
             StreamError: the content can not be read.

@@ -18,9 +18,9 @@ __all__ = ["Registers", "architecture", "registers"]
 
 Registers = dict[str, int]
 
-_X86 = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
-_X86_32 = "eax ecx edx ebx esp ebp esi edi".split()
-_SEGMENTS = "es cs ss ds fs gs".split()
+_X86 = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+_X86_32 = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+_SEGMENTS = ["es", "cs", "ss", "ds", "fs", "gs"]
 _LONG_MODE = 1 << 10
 """EFER.LMA."""
 
@@ -79,7 +79,12 @@ def _x86(cpu: Device) -> Registers:
     named["eflags"] = cpu["env.eflags"]
     for number, name in enumerate(_SEGMENTS):
         named |= _segment(name, cpu[f"env.segs[{number}]"])
-    for name, path in (("ldt", "env.ldt"), ("tr", "env.tr"), ("gdt", "env.gdt"), ("idt", "env.idt")):
+    for name, path in (
+        ("ldt", "env.ldt"),
+        ("tr", "env.tr"),
+        ("gdt", "env.gdt"),
+        ("idt", "env.idt"),
+    ):
         named |= _segment(name, cpu[path])
     for number in (0, 2, 3, 4):
         named[f"cr{number}"] = cpu[f"env.cr[{number}]"]

@@ -26,8 +26,6 @@ __all__ = ["ExtractReport", "Format", "extract"]
 
 Advance = Callable[[int, int | None], None]
 
-_PAGE = 4096
-
 
 class Format(StrEnum):
     """What is written."""
@@ -35,7 +33,7 @@ class Format(StrEnum):
     BLOCKS = "blocks"
     """A directory: one file for each RAM block, and manifest.json."""
     RAW = "raw"
-    """Guest-physical memory, flat; the file's offsets are addresses less the first one asked for."""
+    """Guest-physical memory, flat: offsets are addresses, less the first of a window."""
     ELF = "elf"
     """An ELF core with the registers of each vCPU and VMCOREINFO."""
     LIME = "lime"
@@ -181,7 +179,9 @@ def _printable(value: Any) -> Any:
 
 def safe_name(number: int, block: str) -> str:
     """A file name for a block: its number, and those of its characters that can do no harm."""
-    kept = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in block)
+    kept = "".join(
+        char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in block
+    )
     return f"{number:03}-{kept.lstrip('.')[:80]}.bin"
 
 
@@ -189,13 +189,7 @@ def _copy_block(file: SparseFile, block: Block, progress: _Progress) -> None:
     chunks = ((at, data) for at, data in block.chunks() if data is not None)
     for at, data in progress.passing(chunks):
         file.write_at(at, data)
-    _end_at(file, block.size)
-
-
-def _end_at(file: SparseFile, size: int) -> None:
-    """Make the file as long as its memory, though it end with zeros."""
-    file.write_at(size, b"")
-    file.truncate(size)
+    file.extend(block.size)
 
 
 # Physical memory
@@ -226,11 +220,10 @@ def _write_flat(
 ) -> None:
     for address, data in progress.passing(guest.chunks(ranges)):
         file.write_at(address - base, data)
-    file.truncate(end - base)
+    file.extend(end - base)
 
 
 def _segments(ranges: Sequence[PhysicalRange]) -> list[Segment]:
-    """Whole pages: firmware may stand at addresses that are none."""
     return [Segment(item.start, item.size) for item in ranges]
 
 
@@ -252,9 +245,7 @@ def _elf(
     cpus = list(registers(stream).values())
     info = _vmcoreinfo(stream, guest)
     with atomic_file(out) as file:
-        write_elf(
-            file, kind, _segments(ranges), progress.passing(guest.chunks(ranges)), cpus, info
-        )
+        write_elf(file, kind, _segments(ranges), progress.passing(guest.chunks(ranges)), cpus, info)
     return len(cpus), info is not None
 
 
@@ -262,10 +253,7 @@ def _vmcoreinfo(stream: Stream, guest: PhysicalMemory) -> bytes | None:
     """From the guest's vmcoreinfo device, else found in memory."""
     for device in stream.devices.matching("vmcoreinfo"):
         if device.decoded is not None:
-            plain = {
-                path: int(value)
-                for path, value in _numbers(device.decoded.value.members)
-            }
+            plain = {path: int(value) for path, value in _numbers(device.decoded.value.members)}
             text = vmcoreinfo_of_device(plain, guest.read)
             if text is not None:
                 return text
