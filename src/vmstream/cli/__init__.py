@@ -15,6 +15,7 @@ VERBS = {
     "inspect": "what a stream holds, on one page",
     "show": "decoded device state",
     "verify": "structure, footers, description against bytes, completeness",
+    "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
 }
 
 USAGE = """\

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmstream.cli.run import Input
 from vmstream.errors import StreamError
-from vmstream.stream.stream import Stream
-from vmstream.tools.open import open_stream
+
+if TYPE_CHECKING:
+    from vmstream.stream.stream import Stream
 
 __all__ = ["open_input", "print_json"]
 
@@ -21,6 +22,7 @@ def open_input(stream: str, channels: tuple[str, ...], options: Input) -> Stream
         OSError: it can not be opened.
     """
     from vmstream.render.progress import Progress
+    from vmstream.tools.open import open_stream
 
     with Progress("reading") as progress:
         try:

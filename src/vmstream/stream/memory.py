@@ -338,7 +338,7 @@ class _Pieces:
         grouped = np.argsort(key, kind="stable")
         self._run, self._page, self._count = self._run[grouped], page[grouped], count[grouped]
         keys, starts = np.unique(key[grouped], return_index=True)
-        stops = np.append(starts[1:], len(key))
+        stops = np.append(starts[1:], len(key))[: len(starts)]
         self._where = {
             int(k): (int(a), int(b)) for k, a, b in zip(keys, starts, stops, strict=True)
         }
