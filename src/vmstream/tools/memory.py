@@ -88,10 +88,10 @@ def memory(
 
 
 def _block(block: Block, pages: PageCounts) -> BlockContent:
-    zero = sum(run.size for run in block.runs() if run.zero)
     if block.elsewhere:
         error: StreamError = Unsupported("x-ignore-shared left the content in shared memory")
         return BlockContent(block.name, block.size, None, pages, 0, fault_of(error))
+    zero = sum(run.size for run in block.runs() if run.zero)
     try:
         return BlockContent(block.name, block.size, block.hash(), pages, zero, None)
     except StreamError as error:
@@ -124,7 +124,7 @@ def find(stream: Stream, pattern: re.Pattern[bytes], block: str | None = None) -
     zeros alone is not found there. A match may span pages, up to 4 KiB.
     """
     for item in stream.memory:
-        if block is None or item.name == block:
+        if (block is None or item.name == block) and not item.elsewhere:
             yield from _find_in(item, pattern)
 
 
