@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vmstream.render.text import console
+from vmstream.vmstate.registers import Group, Processor, Register
 
 __all__ = ["render"]
 
-_FLAGS = ["CF", "?", "PF", "?", "AF", "?", "ZF", "SF", "TF", "IF", "DF", "OF"]
-_SIGNED = 1 << 63
+_USUAL = (Group.GENERAL, Group.SEGMENT, Group.CONTROL)
+_ADDRESSES = ("rip", "eip", "pc", "nip")
 
 
-def render(cpus: Mapping[str, Mapping[str, int]]) -> None:
-    """Print name, hex and decimal value of each register."""
+def render(processors: Mapping[str, Processor], *, everything: bool) -> None:
+    """Print name, hex, and flags or decimal value of each register, group by group."""
     out = console()
-    for key, named in cpus.items():
-        out.print(f"{key}", style="bold")
-        for name, value in named.items():
-            out.print(f"{name:<14} {value:<#20x} {_natural(name, value)}")
+    for key, processor in processors.items():
+        out.print(f"{key} {processor.architecture}", style="bold")
+        for group in Group if everything else _USUAL:
+            for register in processor.registers:
+                if register.group == group:
+                    out.print(f"{register.name:<14} {register.value:<#20x} {_natural(register)}")
 
 
-def _natural(name: str, value: int) -> str:
-    """Flags by name, addresses as they are, other numbers in decimal."""
-    if name == "eflags":
-        shown = [flag for bit, flag in enumerate(_FLAGS) if value >> bit & 1 and flag != "?"]
-        return f"[ {' '.join(shown)} ]"
-    if name in ("rip", "eip", "pc") or value >= 1 << 64:
+def _natural(register: Register) -> str:
+    """Flags by name, addresses as they are, other numbers in decimal with their sign."""
+    if register.flags is not None:
+        return f"[ {' '.join(register.flags)} ]"
+    if register.name in _ADDRESSES or register.bits > 64:
         return ""
-    return str(value - (1 << 64) if value & _SIGNED else value)
+    sign = 1 << (register.bits - 1)
+    return str(register.value - 2 * sign if register.value & sign else register.value)

@@ -13,9 +13,9 @@ from vmstream.errors import StreamError, Unsupported
 from vmstream.stream.memory import Block, Memory
 from vmstream.stream.physical import PhysicalRange
 from vmstream.stream.physical_memory import PhysicalMemory
-from vmstream.stream.registers import Registers, architecture, registers
+from vmstream.stream.registers import architecture, registers
 from vmstream.stream.stream import Stream
-from vmstream.tools.elf import write_elf
+from vmstream.tools.elf import ARCHITECTURES, write_elf
 from vmstream.tools.lime import write_lime
 from vmstream.tools.output import SparseFile, atomic_directory, atomic_file
 from vmstream.tools.reports import file_of
@@ -25,6 +25,10 @@ from vmstream.tools.vmcoreinfo import find_vmcoreinfo, vmcoreinfo_of_device
 __all__ = ["ExtractReport", "Format", "extract"]
 
 Advance = Callable[[int, int | None], None]
+
+_LONG_MODE = 1 << 10
+"""EFER.LMA: the processor runs 64-bit code."""
+_WIDE = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip")
 
 
 class Format(StrEnum):
@@ -236,17 +240,29 @@ def _elf(
     progress: _Progress,
 ) -> tuple[int, bool]:
     kind = _architecture(stream)
-    if kind is None:
+    if kind is None or kind not in ARCHITECTURES:
         raise Unsupported(
-            "an ELF core needs the processor's registers, which this stream does not tell; "
-            "--format raw or lime need none",
+            "an ELF core needs the registers of a processor that is known here, which this "
+            "stream does not tell; --format raw or lime need none",
             section="cpu",
         )
-    cpus = list(registers(stream).values())
+    kind, cpus = _as_run(kind, list(registers(stream).values()))
     info = _vmcoreinfo(stream, guest)
     with atomic_file(out) as file:
         write_elf(file, kind, _segments(ranges), progress.passing(guest.chunks(ranges)), cpus, info)
     return len(cpus), info is not None
+
+
+def _as_run(kind: str, cpus: list[dict[str, int]]) -> tuple[str, list[dict[str, int]]]:
+    """An x86-64 processor outside long mode is a 32-bit one to the tools that open a core."""
+    if kind != "x86_64" or any(named.get("efer", 0) & _LONG_MODE for named in cpus):
+        return kind, cpus
+    low = (1 << 32) - 1
+    narrow = [
+        named | {f"e{name[1:]}": named[name] & low for name in _WIDE if name in named}
+        for named in cpus
+    ]
+    return "i386", narrow
 
 
 def _vmcoreinfo(stream: Stream, guest: PhysicalMemory) -> bytes | None:
@@ -289,7 +305,7 @@ def _json(
     window: tuple[int, int] | None,
     progress: _Progress,
 ) -> tuple[int, bool]:
-    cpus: dict[str, Registers] = registers(stream)
+    cpus = registers(stream)
     base = window[0] if window else 0
     end = window[1] if window else (ranges[-1].end if ranges else 0)
     facts = {
