@@ -13,6 +13,7 @@ __all__ = ["main"]
 
 VERBS = {
     "inspect": "what a stream holds, on one page",
+    "registers": "processor registers, as gdb shows them",
     "show": "decoded device state",
     "verify": "structure, footers, description against bytes, completeness",
 }
