@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmstream.cli.run import DEFAULT_INPUT, DEFAULT_OUTPUT, Input, Output, UsageError
+from vmstream.cli.run import DEFAULT_INPUT, DEFAULT_OUTPUT, Input, Output
 from vmstream.cli.streams import open_input, print_json
 
 if TYPE_CHECKING:
@@ -14,38 +14,30 @@ if TYPE_CHECKING:
 def command(
     stream: Stream,
     *channels: Channels,
-    cpu: int | None = None,
+    cpu: tuple[int, ...] = (),
     all: bool = False,
     source: Input = DEFAULT_INPUT,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """CPU registers of every vCPU, by gdb's names.
+    """Registers of every processor, by the names that gdb gives them.
 
     Parameters
     ----------
     cpu
-        Only the vCPU of this instance number.
+        Only the processor of this number; may be given several times.
     all
-        System, banked, floating point and vector registers, too (--json always has them).
+        Show debug, floating-point, vector, banked and system registers too; JSON always has them.
     """
-    from vmstream.stream.registers import processors
+    from vmstream.tools.registers import registers
 
     with open_input(stream, channels, source) as opened:
-        found = processors(opened)
-        sound = opened.complete and not opened.faults
-    if cpu is not None:
-        found = {key: value for key, value in found.items() if key == f"cpu:{cpu}"}
-        if not found:
-            raise UsageError(f"there is no vCPU {cpu}")
+        report = registers(opened, cpu)
     if output.json:
-        print_json(
-            {
-                key: {register.name: register.value for register in processor.registers}
-                for key, processor in found.items()
-            }
-        )
+        from vmstream.render.registers import plain
+
+        print_json(plain(report))
     else:
         from vmstream.render.registers import render
 
-        render(found, everything=all)
-    return 0 if sound else 1
+        render(report, everything=all)
+    return 0 if report.sound else 1

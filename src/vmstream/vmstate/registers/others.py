@@ -33,6 +33,8 @@ _MIPS_SYSTEM = {
     "lladdr": "env.CP0_LLAddr",
     "errorepc": "env.CP0_ErrorEPC",
 }
+_SPARC_WINDOWS = 32
+"""The architecture's limit."""
 _ALPHA = (
     "v0",
     *numbered("t", 8),
@@ -75,11 +77,8 @@ def read_sparc(fields: Fields, bits: int) -> None:
     status = fields.integer("psr")
     window = fields.integer("env.cwp") if bits == 64 else status and status & 0x1F
     windows = fields.integer("env.nwindows")
-    slots = fields.array("env.regbase", 16 * windows) if windows and windows <= 32 else []
-    for first, prefix in ((0, "o"), (8, "l"), (16, "i")) if slots and window is not None else ():
-        for number in range(8):
-            place = (16 * window + first + number) % len(slots)
-            fields.put(f"{prefix}{number}", *slots[place])
+    if window is not None and windows is not None and 0 < windows <= _SPARC_WINDOWS:
+        _window(fields, fields.array("env.regbase", 16 * windows), window)
     fields.take("pc", "env.pc")
     fields.take("npc", "env.npc")
     fields.take("y", "env.y")
@@ -94,6 +93,13 @@ def read_sparc(fields: Fields, bits: int) -> None:
         return
     fields.put("psr", status, 32)
     fields.take_all({name: f"env.{name}" for name in ("wim", "tbr")}, Group.SYSTEM)
+
+
+def _window(fields: Fields, slots: list[tuple[int, int]], window: int) -> None:
+    for first, prefix in ((0, "o"), (8, "l"), (16, "i")) if slots else ():
+        for number in range(8):
+            place = (16 * window + first + number) % len(slots)
+            fields.put(f"{prefix}{number}", *slots[place])
 
 
 def read_m68k(fields: Fields, bits: int) -> None:

@@ -1,8 +1,9 @@
 """PowerPC of 32 and 64 bits, section ``cpu`` (QEMU ``target/ppc/machine.c``).
 
 ``lr``, ``ctr`` and ``xer`` stand among the special-purpose registers, where
-QEMU stores them before it saves. SPRs without a name here are ``sprN``, and
-left out when zero: a processor has few of the 1024.
+QEMU stores them before it saves. Of the other 1024 SPRs a processor has few,
+and nothing tells which: those that are zero are left out, but for some that
+every processor has. SPRs without a name here are ``sprN``.
 
 An AltiVec register is written as its two halves in the order of the source
 host's memory (``put_avr``), the lower first on the usual little-endian host;
@@ -17,6 +18,7 @@ __all__ = ["read"]
 
 _SPRS = 1024
 _XER, _LR, _CTR = 1, 8, 9
+_ALWAYS = frozenset((18, 19, 22, 26, 27, 256, 272, 273, 274, 275, 287))
 _NAMED = {
     18: "dsisr",
     19: "dar",
@@ -27,13 +29,18 @@ _NAMED = {
     28: "cfar",
     29: "amr",
     48: "pid",
-    61: "iamr",
+    54: "decar",
+    58: "csrr0",
+    59: "csrr1",
+    62: "esr",
+    63: "ivpr",
     157: "uamor",
     159: "pspb",
     256: "vrsave",
     **{272 + number: f"sprg{number}" for number in range(8)},
     268: "tbl",
     269: "tbu",
+    286: "pir",
     287: "pvr",
     304: "hsprg0",
     305: "hsprg1",
@@ -45,7 +52,11 @@ _NAMED = {
     315: "hsrr1",
     318: "lpcr",
     319: "lpidr",
+    336: "tsr",
+    340: "tcr",
     464: "ptcr",
+    570: "mcsrr0",
+    571: "mcsrr1",
     815: "tar",
     1008: "hid0",
     1009: "hid1",
@@ -83,13 +94,13 @@ def read(fields: Fields, bits: int) -> None:
         packed = sum((value & 0xF) << 28 - 4 * n for n, (value, _) in enumerate(condition))
         fields.put("cr", packed, 32)
     special = fields.array("env.spr", _SPRS)
-    for name, number in (("lr", _LR), ("ctr", _CTR), ("xer", _XER)) if special else ():
-        fields.put(name, *special[number])
+    for common, place in (("lr", _LR), ("ctr", _CTR), ("xer", _XER)) if special else ():
+        fields.put(common, *special[place])
     _float(fields)
     for number, (value, width) in enumerate(special):
-        named = _NAMED.get(number)
-        if number not in (_XER, _LR, _CTR) and (named or value):
-            fields.put(named or f"spr{number}", value, width, Group.SYSTEM)
+        if number not in (_XER, _LR, _CTR) and (value or number in _ALWAYS):
+            name = _NAMED.get(number, f"spr{number}")
+            fields.put(name, value, width, Group.SYSTEM)
     fields.take_array(numbered("sr", 32), "cpu/sr.env.sr", Group.SEGMENT)
 
 
