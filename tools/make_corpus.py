@@ -4,7 +4,8 @@
 Each case is one folder with the recorded bytes (zstd) and ``truth.json``: what
 QMP, the human monitor and the host's view of guest memory said, independently
 of the stream. The shape is described in ``tests/corpus.py``. Run it as root on
-a machine where ``tools/install_qemu.sh`` has been run::
+a machine where ``tools/install_qemu.sh`` has been run, and for the other
+architectures with Debian's qemu-system-arm, -misc and -ppc::
 
     python tools/make_corpus.py [CASE...]
 
@@ -27,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from guests import Guest, Recorder, firmware, started, until
+from boards import BOARDS, Board
+from guests import ROUNDS, Guest, Recorder, firmware, started, until
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -60,6 +62,7 @@ class Plan:
             qcow2 image.
         running: the guest goes on changing its pages while it is migrated.
         destination_runs: the destination's guest is started and changes memory.
+        arch: the guest's architecture, as QEMU names its targets.
     """
 
     version: str
@@ -72,6 +75,31 @@ class Plan:
     running: bool = False
     destination_runs: bool = False
     block_migration: bool = False
+    arch: str = "x86_64"
+
+    @property
+    def board(self) -> Board | None:
+        """What the machine of another architecture than x86 is like."""
+        return BOARDS.get(self.arch)
+
+    @property
+    def qemu(self) -> Path:
+        return self.board.qemu if self.board else QEMUS[self.version]
+
+    @property
+    def ram_id(self) -> str:
+        """The RAM block of the guest's memory."""
+        if self.board:
+            return self.board.ram_id
+        return "microvm.ram" if self.machine == "microvm" else "pc.ram"
+
+    @property
+    def memory(self) -> int:
+        return self.board.size if self.board else MEMORY
+
+    @property
+    def firmware(self) -> bytes:
+        return self.board.firmware() if self.board else firmware()
 
 
 DISPLAY = "-vga none -net none"
@@ -194,6 +222,17 @@ PLANS = {
         running=True,
         destination_runs=True,
     ),
+    **{
+        f"{arch}-{board.machine.removeprefix('s390-').removesuffix('-virtio')}-7.2": Plan(
+            "7.2",
+            board.machine,
+            "file",
+            ("plain", "smp 2"),
+            f"-nodefaults -smp 2 {board.devices}",
+            arch=arch,
+        )
+        for arch, board in BOARDS.items()
+    },
 }
 
 
@@ -203,20 +242,22 @@ def sha256(content: bytes) -> str:
 
 async def make(name: str, plan: Plan, folder: Path) -> dict[str, Any]:
     """Record one case in ``folder``; what it leaves there to keep is named in ``files``."""
-    (folder / "firmware.bin").write_bytes(firmware())
+    (folder / "firmware.bin").write_bytes(plan.firmware)
     prepare_disks(plan, folder)
-    ram_id = "microvm.ram" if plan.machine == "microvm" else "pc.ram"
-    ram_file = f"-object memory-backend-file,id={ram_id},size={MEMORY},share=on,mem-path=ram.bin"
+    ram_id = plan.ram_id
+    ram_file = (
+        f"-object memory-backend-file,id={ram_id},size={plan.memory},share=on,mem-path=ram.bin"
+    )
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(
             started(
-                QEMUS[plan.version],
+                plan.qemu,
                 f"{machine_arguments(plan, ram_id)} {ram_file}".split(),
                 folder,
             )
         )
         await source.set_migration(plan.capabilities, plan.parameters)
-        await source.run_firmware()
+        await source.run_firmware(plan.board.rounds if plan.board else ROUNDS)
         if not plan.running:
             await source.execute("stop")
         record = {"file": to_file, "channels": to_channels, "savevm": to_image}.get(
@@ -230,7 +271,7 @@ async def make(name: str, plan: Plan, folder: Path) -> dict[str, Any]:
         facts |= disk_truth(folder / "disk.raw")
     return {
         "case": name,
-        "arch": "x86_64",
+        "arch": plan.arch,
         "machine": plan.machine,
         "guest": "firmware",
         "features": list(plan.features),
@@ -244,7 +285,8 @@ async def make(name: str, plan: Plan, folder: Path) -> dict[str, Any]:
 
 def machine_arguments(plan: Plan, ram_id: str) -> str:
     machine = f"{plan.machine},memory-backend={ram_id}"
-    return f"-M {machine} -m {MEMORY >> 20} -bios firmware.bin {plan.devices}"
+    loaded_by = plan.board.loaded_by if plan.board else "-bios"
+    return f"-M {machine} -m {plan.memory >> 20} {loaded_by} firmware.bin {plan.devices}"
 
 
 def prepare_disks(plan: Plan, folder: Path) -> None:
@@ -310,11 +352,11 @@ async def to_channels(plan: Plan, source: Guest, folder: Path) -> dict[str, Any]
 
 async def through_proxy(plan: Plan, source: Guest, folder: Path) -> dict[str, Any]:
     ram_id = "pc.ram"
-    ram = f"-object memory-backend-ram,id={ram_id},size={MEMORY} -incoming defer"
+    ram = f"-object memory-backend-ram,id={ram_id},size={plan.memory} -incoming defer"
     arguments = f"{machine_arguments(plan, ram_id)} {ram}".split()
     recorder = Recorder(folder, forward="destination.sock")
     async with (
-        started(QEMUS[plan.version], arguments, folder, "destination") as destination,
+        started(plan.qemu, arguments, folder, "destination") as destination,
         recorder.listening(),
     ):
         await destination.set_migration(plan.capabilities, plan.parameters)
@@ -393,7 +435,9 @@ async def ground_truth(source: Guest, plan: Plan, ram_id: str, folder: Path) -> 
 async def physical_memory(guest: Guest, plan: Plan) -> list[dict[str, object]]:
     """Guest-physical RAM without the hole for video memory and ROMs, which microvm has not."""
     ranges = [(0, LOW_MEMORY_END), (HIGH_MEMORY_START, MEMORY)]
-    if plan.machine == "microvm":
+    if plan.board:
+        ranges = [(plan.board.ram, plan.board.ram + plan.board.size)]
+    elif plan.machine == "microvm":
         ranges = [(0, LOW_MEMORY_END)]
     found = []
     for start, end in ranges:
@@ -414,13 +458,13 @@ async def loaded_again(
     plan: Plan, ram_id: str, folder: Path, expected: list[dict[str, object]]
 ) -> dict[str, Any]:
     """Give the recorded bytes to a fresh QEMU of the same kind."""
-    ram = f"-object memory-backend-ram,id={ram_id},size={MEMORY} -incoming defer"
+    ram = f"-object memory-backend-ram,id={ram_id},size={plan.memory} -incoming defer"
     arguments = f"{machine_arguments(plan, ram_id)} {ram}".split()
     uri = "exec:cat stream.mig" if plan.version == "7.2" else "file:stream.mig"
     if plan.block_migration:
         (folder / "disk.raw").rename(folder / "source-disk.raw")
         (folder / "disk.raw").write_bytes(bytes((folder / "source-disk.raw").stat().st_size))
-    async with started(QEMUS[plan.version], arguments, folder, "destination") as destination:
+    async with started(plan.qemu, arguments, folder, "destination") as destination:
         await destination.set_migration(plan.capabilities, plan.parameters)
         await destination.execute("migrate-incoming", {"uri": uri})
         await destination.migration_completed()
@@ -445,7 +489,7 @@ def disk_truth(disk: Path) -> dict[str, Any]:
 
 
 def schema_name(plan: Plan) -> str:
-    return f"{plan.version}-x86_64-{plan.machine.split(',')[0]}.json"
+    return f"{plan.version}-{plan.arch}-{plan.machine.split(',')[0]}.json"
 
 
 def write_schema(plan: Plan) -> None:
@@ -457,7 +501,7 @@ def write_schema(plan: Plan) -> None:
         dumped = Path(folder) / "schema.json"
         machine = plan.machine.split(",")[0]
         dump = ["-M", machine, "-display", "none", "-dump-vmstate", str(dumped)]
-        command = [str(QEMUS[plan.version]), *dump]
+        command = [str(plan.qemu), *dump]
         subprocess.run(command, check=True, capture_output=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(zstd.compress(dumped.read_bytes(), level=19))
@@ -492,8 +536,8 @@ def main() -> int:
         parser.error(f"no such case: {', '.join(unknown)}; known: {', '.join(PLANS)}")
     for name in chosen:
         plan = PLANS[name]
-        if not QEMUS[plan.version].exists():
-            print(f"{name}: no QEMU {plan.version} here", file=sys.stderr)
+        if not plan.qemu.exists():
+            print(f"{name}: no {plan.qemu} here", file=sys.stderr)
             return 1
         with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
             truth = asyncio.run(make(name, plan, Path(folder)))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vmstream.errors import StreamError
+    from vmstream.stream.registers import architecture, registers
     from vmstream.stream.stream import Stream
     from vmstream.tools.inspect import inspect
     from vmstream.tools.open import open_stream as open
@@ -24,11 +25,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Stream", "StreamError", "inspect", "open", "show", "verify"]
+__all__ = [
+    "Stream",
+    "StreamError",
+    "architecture",
+    "inspect",
+    "open",
+    "registers",
+    "show",
+    "verify",
+]
 
 _HOMES = {
     "open": ("vmstream.tools.open", "open_stream"),
     "Stream": ("vmstream.stream.stream", "Stream"),
+    "architecture": ("vmstream.stream.registers", "architecture"),
+    "registers": ("vmstream.stream.registers", "registers"),
     "StreamError": ("vmstream.errors", "StreamError"),
     "inspect": ("vmstream.tools.inspect", "inspect"),
     "show": ("vmstream.tools.show", "show"),

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["open_input", "print_json"]
 
 
-def open_input(stream: str, channels: tuple[str, ...], options: Input) -> Stream:
+def open_input(
+    stream: str, channels: tuple[str, ...], options: Input, *, keep: bool = False
+) -> Stream:
     """Open the stream that the command line names, with progress on a terminal.
 
     Raises:
@@ -33,6 +35,7 @@ def open_input(stream: str, channels: tuple[str, ...], options: Input) -> Stream
                 describe_with=options.describe_with,
                 page_size=options.page_size,
                 progress=progress.advance,
+                keep=keep,
             )
         except StreamError as error:
             error.file = error.file or stream

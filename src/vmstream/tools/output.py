@@ -65,6 +65,10 @@ class SparseFile:
             if not zero:
                 self._put(offset + head + start, body[start : start + length])
 
+    def extend(self, size: int) -> None:
+        """Make the file at least ``size`` bytes long, with zeros."""
+        self.size = max(self.size, size)
+
     def finish(self) -> None:
         """Give the file its size and have it on the disk."""
         os.ftruncate(self._descriptor, self.size)
