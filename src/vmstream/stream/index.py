@@ -13,9 +13,10 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from vmstream.errors import Malformed
 from vmstream.wire.mapped_ram import MappedBitmap
 from vmstream.wire.multifd import MultifdMethod, MultifdPacket, OldMultifdPacket, pages_of
-from vmstream.wire.ram import PageKind, Pages, RamBlock
+from vmstream.wire.ram import MAX_PAGES, PageKind, Pages, RamBlock
 
 LAST_EPOCH = 1 << 31
 """Of a post-copy preempt channel, whose pages come after all of precopy."""
@@ -145,6 +146,7 @@ class IndexBuilder:
         self._segments: list[Segment] = []
         self._packets: list[Packet] = []
         self._section_epochs: list[int] = []
+        self._endless: list[int] = []
         self._channel = 0
         self._epoch = 0
         self._start = 0
@@ -207,7 +209,9 @@ class IndexBuilder:
             known = len(self.blocks)
             unlisted = zip(event.names[known:], event.lengths[known:], strict=True)
             for name, length in unlisted:
-                self.add_block(RamBlock(event.offset, name, length))
+                number = self.add_block(RamBlock(event.offset, name, length))
+                if length == MAX_PAGES * event.page_size:
+                    self._endless.append(number)
         first = 1 if self._joins(event) else 0
         if first:
             self._columns["count"][self._size - 1] += runs.count[0]
@@ -234,13 +238,45 @@ class IndexBuilder:
         )
 
     def add_discard(self, name: str, ranges: Iterable[tuple[int, int]], page_size: int) -> None:
-        """Pages that the destination drops; (start, length) in bytes of a block."""
+        """Pages that the destination drops; (start, length) in bytes of a block.
+
+        Raises:
+            Malformed: the block is not in the list, or a range is not within it.
+        """
+        block = self._block(name)
+        end = self._pages(block, page_size) * page_size
+        kept = list(ranges)
+        for start, length in kept:
+            if start + length > end:
+                raise Malformed(
+                    f"a discarded range lies outside RAM block {name!r}",
+                    section="ram",
+                    expected=f"up to {end:#x}",
+                    found=f"{start:#x} to {start + length:#x}",
+                )
+        pages = np.array([start // page_size for start, _ in kept], np.int64)
+        counts = np.array([length // page_size for _, length in kept], np.int64)
+        self._append_runs(PageKind.DISCARDED, block, pages, counts, 0)
+
+    def _block(self, name: str) -> int:
+        """The number of a block.
+
+        Raises:
+            Malformed: the list does not have it.
+        """
         block = self._numbers.get(name)
         if block is None:
-            return
-        pages = np.array([start // page_size for start, _ in ranges], np.int64)
-        counts = np.array([length // page_size for _, length in ranges], np.int64)
-        self._append_runs(PageKind.DISCARDED, block, pages, counts, 0)
+            raise Malformed(
+                f"RAM block {name!r} is not in the block list",
+                section="ram",
+                expected="a name of the block list",
+                found=name,
+            )
+        return block
+
+    def _pages(self, block: int, page_size: int) -> int:
+        """Pages of a block, a last partial one included."""
+        return -(-self.blocks[block].used_length // page_size)
 
     def add_bitmap(self, bitmap: MappedBitmap, *, big_endian_host: bool = False) -> None:
         """The pages that a mapped-ram file holds for one block."""
@@ -258,17 +294,37 @@ class IndexBuilder:
     def add_packet(
         self, packet: MultifdPacket | OldMultifdPacket, payload_offset: int, page_size: int
     ) -> None:
-        """The pages of one multifd packet; a SYNC in it takes effect after them."""
+        """The pages of one multifd packet; a SYNC in it takes effect after them.
+
+        Raises:
+            Malformed: the block is not in the list, or a page is not within it.
+        """
         self.page_size = page_size
-        if packet.normal_pages or packet.zero_pages:
-            normal, zero = pages_of(packet, page_size)
-            block = self._numbers[packet.block]
-            self._add_normal(packet, block, np.asarray(normal, np.int64), payload_offset)
-            pages = np.asarray(zero, np.int64)
-            starts, counts = _page_runs(pages)
-            self._append_runs(PageKind.MULTIFD_ZERO, block, pages[starts], counts, payload_offset)
-        if packet.sync:
-            self.sync()
+        try:
+            if packet.normal_pages or packet.zero_pages:
+                self._add_packet_pages(packet, payload_offset, page_size)
+        finally:
+            if packet.sync:
+                self.sync()
+
+    def _add_packet_pages(
+        self, packet: MultifdPacket | OldMultifdPacket, payload_offset: int, page_size: int
+    ) -> None:
+        normal, zero = pages_of(packet, page_size)
+        block = self._block(packet.block)
+        end = self._pages(block, page_size)
+        last = max((*normal, *zero))
+        if last >= end:
+            raise Malformed(
+                f"a multifd packet holds a page outside RAM block {packet.block!r}",
+                section="multifd",
+                expected=f"below page {end}",
+                found=last,
+            )
+        self._add_normal(packet, block, np.asarray(normal, np.int64), payload_offset)
+        pages = np.asarray(zero, np.int64)
+        starts, counts = _page_runs(pages)
+        self._append_runs(PageKind.MULTIFD_ZERO, block, pages[starts], counts, payload_offset)
 
     def _add_normal(
         self,
@@ -326,6 +382,11 @@ class IndexBuilder:
         """The index of everything added."""
         self._close_segment()
         columns = {name: column[: self._size].copy() for name, column in self._columns.items()}
+        for number in self._endless:
+            mine = columns["block"] == number
+            last = columns["page"][mine].astype(np.int64) + columns["count"][mine]
+            length = int(last.max(initial=0)) * self.page_size
+            self.blocks[number] = replace(self.blocks[number], used_length=length)
         return Index(
             self.page_size,
             tuple(self.blocks),

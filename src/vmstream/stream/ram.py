@@ -17,7 +17,7 @@ from vmstream.wire.mapped_ram import (
     bitmap_size,
     read_mapped_header,
 )
-from vmstream.wire.ram import Pages, RamBlock, RamFlag, RamMark, RamTotal, RunTable
+from vmstream.wire.ram import MAX_PAGES, Pages, RamBlock, RamFlag, RamMark, RamTotal, RunTable
 from vmstream.wire.reader import Parse, text_of
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ _FLAGS = 0x3FF
 _PAGE_BITS = (16, 14, 13, 12, 10)
 """Target page sizes there are, largest first; 12 is what most have."""
 _USUAL_BITS = 12
-_MAX_PAGES = 1 << 32
-"""Pages of one block that an index can number (16 TiB of 4 KiB pages)."""
 _GUESS_BYTES = 4 * (65536 + 300)
 _GUESS_RECORDS = 32
 
@@ -174,10 +172,10 @@ class RamReader:
         """Pages of a block, a last partial one included."""
         assert self.page_bits is not None
         pages = -(-self.lengths[block] >> self.page_bits)
-        if pages > _MAX_PAGES:
+        if pages > MAX_PAGES:
             raise LimitExceeded(
                 f"RAM block {self.names[block]!r} has more pages than the limit",
-                expected=f"at most {_MAX_PAGES}",
+                expected=f"at most {MAX_PAGES}",
                 found=pages,
             )
         return pages
@@ -203,7 +201,7 @@ class RamReader:
                     found=name,
                 )
             assert self.page_bits is not None
-            block = self.add_block(name, _MAX_PAGES << self.page_bits)
+            block = self.add_block(name, MAX_PAGES << self.page_bits)
         self._current = block
         before = reader.offset
         while True:
@@ -279,10 +277,8 @@ class RamReader:
     # The block list
 
     def _setup(self, at: int, total: int) -> Parse[None]:
-        self.names.clear()
-        self.lengths.clear()
-        self._index.clear()
-        self._current = -1
+        if self.names:
+            raise Malformed("the block list comes a second time", offset=at)
         self.owner.emit(RamTotal(at, total))
         if self.flat:
             self._current = self.add_block("ram", total)
@@ -401,37 +397,44 @@ class RamReader:
         return False
 
     def _guess(self, sample: memoryview) -> int:
-        """The page size under which most records in a row make sense; the largest of equals."""
-        counts = {bits: self._plausible(sample, bits) for bits in _PAGE_BITS}
-        most = max(counts.values())
-        if most <= 1:
-            return _USUAL_BITS
-        return next(bits for bits in _PAGE_BITS if counts[bits] == most)
+        """The page size under which most records in a row make sense.
 
-    def _plausible(self, sample: memoryview, bits: int) -> int:
-        """How many records in a row are legal with pages of ``1 << bits`` bytes."""
-        pos = 0
+        Of equals the largest, for the addresses of large pages are multiples
+        of small ones, too; but address 0 alone tells nothing.
+        """
+        found = {bits: self._plausible(sample, bits) for bits in _PAGE_BITS}
+        most, _ = max(found.values())
+        usual = found[_USUAL_BITS]
+        if most <= 1 or usual == (most, 0):
+            return _USUAL_BITS
+        return next(bits for bits in _PAGE_BITS if found[bits][0] == most)
+
+    def _plausible(self, sample: memoryview, bits: int) -> tuple[int, int]:
+        """(how many records in a row are legal with pages of ``1 << bits`` bytes, highest page)."""
+        pos = count = highest = 0
         block = self._current
-        for count in range(_GUESS_RECORDS):
-            if pos + 8 > len(sample):
-                return _GUESS_RECORDS if count > 1 else count
+        while count < _GUESS_RECORDS:
             value = int.from_bytes(sample[pos : pos + 8], "big")
-            flags, page = value & ((1 << bits) - 1), value >> bits
+            if pos + 8 > len(sample) or value == RamFlag.EOS:
+                return (_GUESS_RECORDS if count > 1 else count), highest
             pos += 8
-            if value == RamFlag.EOS:
-                return _GUESS_RECORDS if count > 1 else count
+            if value in (RamFlag.HOOK, RamFlag.MULTIFD_FLUSH):
+                continue
+            flags, page = value & ((1 << bits) - 1), value >> bits
             if not flags & RamFlag.CONTINUE and not self.flat:
                 length = sample[pos] if pos < len(sample) else 0
                 name = text_of(sample[pos + 1 : pos + 1 + length])
                 block = self._index.get(name, -1)
                 pos += 1 + length
             if block < 0 or page << bits >= self.lengths[block]:
-                return count
+                return count, highest
             size = self._body_size(sample, pos, flags & ~0x20, bits)
             if size is None:
-                return count
+                return count, highest
             pos += size
-        return _GUESS_RECORDS
+            count += 1
+            highest = max(highest, page)
+        return count, highest
 
     @staticmethod
     def _body_size(sample: memoryview, pos: int, flag: int, bits: int) -> int | None:

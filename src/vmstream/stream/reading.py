@@ -292,7 +292,11 @@ class _MainPass:
         elif event.command == CommandType.POSTCOPY_RAM_DISCARD:
             name, ranges = discard_ranges(event)
             bits = self.decoder.ram.page_bits
-            self.builder.add_discard(name, ranges, 1 << bits if bits else _USUAL_PAGE)
+            try:
+                self.builder.add_discard(name, ranges, 1 << bits if bits else _USUAL_PAGE)
+            except StreamError as error:
+                error.offset = event.offset
+                self.stream.faults.append(error)
 
     def _open_section(self, event: SectionStart) -> None:
         head = (
@@ -421,6 +425,7 @@ def _take_channel(stream: Stream, builder: IndexBuilder, channel: Channel, event
             try:
                 builder.add_packet(event, payload, stream.page_size or _USUAL_PAGE)
             except StreamError as error:
+                error.offset = event.offset if error.offset is None else error.offset
                 _channel_fault(stream, channel, error)
         case Pages():
             builder.add_pages(event)

@@ -18,6 +18,7 @@ from vmstream.wire.mapped_ram import MappedRamHeader
 from vmstream.wire.reader import counted
 
 __all__ = [
+    "MAX_PAGES",
     "ZERO_KINDS",
     "PageKind",
     "Pages",
@@ -27,6 +28,10 @@ __all__ = [
     "RamTotal",
     "RunTable",
 ]
+
+
+MAX_PAGES = 1 << 32
+"""Pages of one block that can be numbered (16 TiB of 4 KiB pages)."""
 
 
 class RamFlag(IntFlag):
