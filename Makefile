@@ -30,7 +30,7 @@ demo: .venv/.has-plain
 
 test: .venv/.has-test
 	tools/install_qemu.sh
-	$(bin)/python -m pytest $(PYTEST_ARGS)
+	$(bin)/python -m pytest -n auto $(PYTEST_ARGS)
 
 bench: .venv/.has-test
 	tools/install_qemu.sh

@@ -38,7 +38,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["REPOSITORY", "Case", "case_named", "cases", "over_cases"]
+__all__ = ["REPOSITORY", "Case", "case_named", "cases", "over_cases", "schemas"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = REPOSITORY / "tests" / "data"
@@ -139,6 +139,15 @@ class Case:
 def cases() -> tuple[Case, ...]:
     """Every case at hand, our own first."""
     return (*_collection(DATA, "data"), *_collection(SHARED, "shared"))
+
+
+@functools.cache
+def schemas() -> dict[str, Path]:
+    """Every ``-dump-vmstate`` JSON at hand, decompressed: ``7.2-x86_64-pc`` to its path."""
+    stored = [path for folder in (DATA, SHARED) for path in folder.glob("_schemas/*.json.zst")]
+    return {
+        path.name.removesuffix(".json.zst"): _decompressed(path, None) for path in sorted(stored)
+    }
 
 
 def case_named(name: str) -> Case:

@@ -16,6 +16,9 @@ VERBS = {
     "registers": "processor registers, as gdb shows them",
     "show": "decoded device state",
     "verify": "structure, footers, description against bytes, completeness",
+    "memory": "RAM blocks with the SHA-256 of their content; a hex dump; a search",
+    "extract": "guest memory for drgn, crash, gdb, Volatility or a fuzzer",
+    "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
 }
 
 USAGE = """\

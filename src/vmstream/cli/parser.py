@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from vmstream.cli.run import Input, Output, UsageError
 
-__all__ = ["Channels", "Stream", "parse_and_run"]
+__all__ = ["Channels", "Out", "Stream", "parse_and_run"]
 
 Stream = Annotated[
     str,
@@ -17,6 +17,7 @@ Stream = Annotated[
         help="The stream: a path, a URL, or - for standard input.", allow_leading_hyphen=True
     ),
 ]
+Out = Annotated[str, Parameter(name=("--out", "-o"))]
 Channels = Annotated[str, Parameter(help="Other files of the same migration, in any order.")]
 
 for group in (Input, Output):

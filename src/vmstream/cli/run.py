@@ -52,10 +52,12 @@ DEFAULT_OUTPUT = Output()
 
 def run_verb(verb: str, words: list[str]) -> int:
     """Parse a verb's arguments, run it, and turn failures into one line and a status."""
-    command: Callable[..., int] = import_module(f"vmstream.cli.{verb.replace('-', '_')}").command
+    module = import_module(f"vmstream.cli.{verb.replace('-', '_')}")
     debug = "--debug" in words
     try:
-        return _run(verb, command, words)
+        if hasattr(module, "commands"):
+            return _run_one_of(verb, module.commands, words)
+        return _run(verb, module.command, words)
     except UsageError as error:
         return _complain(_one_line(error))
     except BrokenPipeError:
@@ -67,6 +69,20 @@ def run_verb(verb: str, words: list[str]) -> int:
         if debug:
             raise
         return _complain(_describe(error))
+
+
+def _run_one_of(verb: str, commands: dict[str, Callable[..., int]], words: list[str]) -> int:
+    """Run the command that the first word names, of a verb that has several."""
+    if words and words[0] in commands:
+        return _run(f"{verb} {words[0]}", commands[words[0]], words[1:])
+    if words and words[0] in ("-h", "--help"):
+        for name, command in commands.items():
+            summary = (command.__doc__ or "").partition("\n")[0]
+            sys.stdout.write(f"vmstream {verb} {name} --help: {summary}\n")
+        return 0
+    raise UsageError(
+        f"after {verb} comes one of {', '.join(commands)} (vmstream {verb} --help tells more)"
+    )
 
 
 def _run(verb: str, command: Callable[..., int], words: list[str]) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmstream.cli.run import Input
 from vmstream.errors import StreamError
-from vmstream.stream.stream import Stream
-from vmstream.tools.open import open_stream
+
+if TYPE_CHECKING:
+    from vmstream.stream.stream import Stream
 
 __all__ = ["open_input", "print_json"]
 
 
-def open_input(stream: str, channels: tuple[str, ...], options: Input) -> Stream:
+def open_input(
+    stream: str, channels: tuple[str, ...], options: Input, *, keep: bool = False
+) -> Stream:
     """Open the stream that the command line names, with progress on a terminal.
 
     Raises:
@@ -21,6 +24,7 @@ def open_input(stream: str, channels: tuple[str, ...], options: Input) -> Stream
         OSError: it can not be opened.
     """
     from vmstream.render.progress import Progress
+    from vmstream.tools.open import open_stream
 
     with Progress("reading") as progress:
         try:
@@ -31,6 +35,7 @@ def open_input(stream: str, channels: tuple[str, ...], options: Input) -> Stream
                 describe_with=options.describe_with,
                 page_size=options.page_size,
                 progress=progress.advance,
+                keep=keep,
             )
         except StreamError as error:
             error.file = error.file or stream

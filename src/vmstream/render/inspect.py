@@ -57,6 +57,7 @@ def _facts(report: InspectReport) -> None:
     ]
     table = plain_table(("", "left"), ("", "left"))
     table.show_header = False
+    table.columns[1].no_wrap = False
     for name, value in rows:
         if value:
             table.add_row(Text(name, "bold"), value)

@@ -365,10 +365,10 @@ class Decoder(Incremental):
             expected="7e",
             found=bytes(after[:1]).hex(),
         )
-        if is_element(after, True, self.sections):
+        if is_element(after, True, self.sections, self.colo):
             self.fault(error)
             return
-        if not is_element(after[_FOOTER_SIZE:], True, self.sections):
+        if not is_element(after[_FOOTER_SIZE:], True, self.sections, self.colo):
             raise error
         self.fault(error)
         yield from self.raw(_FOOTER_SIZE, "damaged footer")
@@ -407,12 +407,12 @@ class Decoder(Incremental):
             return self.footers is not False
         if self.footers:
             return False
-        return bool(is_element(after, True, self.sections))
+        return bool(is_element(after, True, self.sections, self.colo))
 
     def _damaged_footer_at(self, data: memoryview, size: int) -> bool:
         """Whether a wrong footer may stand behind ``size`` bytes: an element follows it."""
         rest = data[size + _FOOTER_SIZE :]
-        return len(rest) > 0 and bool(is_element(rest, True, self.sections))
+        return len(rest) > 0 and bool(is_element(rest, True, self.sections, self.colo))
 
     def _by_footer(self, section: SectionStart) -> Parse[bool]:
         """Search for the footer as bytes come in."""
@@ -421,7 +421,12 @@ class Decoder(Incremental):
         while True:
             reader.has(reader.available)
             found, start = find_footer(
-                reader.view[reader.pos :], start, section.section_id, reader.closed, self.sections
+                reader.view[reader.pos :],
+                start,
+                section.section_id,
+                reader.closed,
+                self.sections,
+                self.colo,
             )
             if found is not None:
                 yield from self._take_state(found, Boundary.FOOTER)

@@ -37,10 +37,13 @@ class Extents(Protocol):
         """Bytes by layouts from elsewhere, walked over what follows the header."""
 
 
-def is_element(data: memoryview, closed: bool, known: Iterable[int]) -> bool | None:
+def is_element(
+    data: memoryview, closed: bool, known: Iterable[int], colo: bool = False
+) -> bool | None:
     """Whether an element can begin with ``data``; None when more bytes are needed to tell.
 
-    ``known`` are the ids of sections that PART and END may name.
+    ``known`` are the ids of sections that PART and END may name. With ``colo``
+    messages may follow an end mark.
     """
     if not len(data):
         return closed or None
@@ -57,7 +60,7 @@ def is_element(data: memoryview, closed: bool, known: Iterable[int]) -> bool | N
         number, length = int.from_bytes(data[1:3], "big"), int.from_bytes(data[3:5], "big")
         return number in COMMAND_NUMBERS and length <= 4096
     if kind == Element.EOF:
-        return _is_end(data, closed)
+        return colo or _is_end(data, closed)
     return False
 
 
@@ -86,7 +89,12 @@ def _is_end(data: memoryview, closed: bool) -> bool | None:
 
 
 def find_footer(
-    data: memoryview, start: int, section_id: int, closed: bool, known: Iterable[int]
+    data: memoryview,
+    start: int,
+    section_id: int,
+    closed: bool,
+    known: Iterable[int],
+    colo: bool = False,
 ) -> tuple[int | None, int]:
     """The first footer of a section in ``data[start:]`` that a legal element follows.
 
@@ -102,7 +110,7 @@ def find_footer(
             step = min(2 * step, _LAST_STEP)
             continue
         start += at
-        verdict = is_element(data[start + 5 : start + 5 + _LOOKAHEAD], closed, known)
+        verdict = is_element(data[start + 5 : start + 5 + _LOOKAHEAD], closed, known, colo)
         if verdict is None:
             return None, start
         if verdict:

@@ -204,8 +204,10 @@ class IndexBuilder:
         runs = event.runs
         block = runs.block
         if len(event.names) > len(self.blocks):
-            for name in event.names[len(self.blocks) :]:
-                self.add_block(RamBlock(event.offset, name, 0))
+            known = len(self.blocks)
+            unlisted = zip(event.names[known:], event.lengths[known:], strict=True)
+            for name, length in unlisted:
+                self.add_block(RamBlock(event.offset, name, length))
         first = 1 if self._joins(event) else 0
         if first:
             self._columns["count"][self._size - 1] += runs.count[0]

@@ -258,12 +258,7 @@ class Block:
         """
         if offset < 0 or length < 0:
             raise ValueError("offset and length must not be negative")
-        if self.elsewhere:
-            raise Unsupported(
-                f"the content of {self.name!r} is not in the stream: x-ignore-shared left it in "
-                "shared memory",
-                section="ram",
-            )
+        self._refuse_elsewhere()
         length = min(length, max(self.size - offset, 0))
         if not length:
             return b""
@@ -273,6 +268,14 @@ class Block:
         self._memory.read_pages(self._number, first, pages)
         start = offset - first * size
         return pages.reshape(-1)[start : start + length].tobytes()
+
+    def _refuse_elsewhere(self) -> None:
+        if self.elsewhere:
+            raise Unsupported(
+                f"the content of {self.name!r} is not in the stream: x-ignore-shared left it in "
+                "shared memory",
+                section="ram",
+            )
 
     def readinto(self, offset: int, out: NDArray[np.uint8]) -> None:
         """Fill a one-dimensional array from ``offset``, both multiples of the page size."""
@@ -284,7 +287,12 @@ class Block:
         return np.frombuffer(self.read(0, self.size), np.uint8)
 
     def runs(self) -> Iterator[Run]:
-        """Stretches of the block in order: zero, or with content."""
+        """Stretches of the block in order: zero, or with content.
+
+        Raises:
+            Unsupported: the content is not in the stream.
+        """
+        self._refuse_elsewhere()
         memory = self._memory
         size, pages = memory.page_size, -(-self.size // memory.page_size)
         start, zero = 0, None
@@ -338,7 +346,7 @@ class _Pieces:
         grouped = np.argsort(key, kind="stable")
         self._run, self._page, self._count = self._run[grouped], page[grouped], count[grouped]
         keys, starts = np.unique(key[grouped], return_index=True)
-        stops = np.append(starts[1:], len(key))
+        stops = np.append(starts[1:], len(key))[: len(starts)]
         self._where = {
             int(k): (int(a), int(b)) for k, a, b in zip(keys, starts, stops, strict=True)
         }

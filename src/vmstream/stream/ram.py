@@ -160,6 +160,7 @@ class RamReader:
                     reader.pos - start,
                     1 << self.page_bits,
                     self.names,
+                    self.lengths,
                     table.head(count),
                     reader.view,
                     reader.base,

@@ -147,6 +147,8 @@ class _MainPass:
         self.builder.end_main()
         if stream.fatal is not None and self.source.seekable:
             self._go_on_after(stream.fatal.offset or decoder.offset)
+        if decoder.ended and not stream.ended:  # file version 2 has no end mark
+            stream.ended, stream.size = True, decoder.offset - stream.trailing
         stream.footers = decoder.footers
         if decoder.ram.page_bits is not None:
             stream.page_size = 1 << decoder.ram.page_bits
@@ -264,12 +266,24 @@ class _MainPass:
                 if event.device is not None:
                     stream.disk_chunks[event.device] += 1
             case CompatSection():
-                self._close_section(event.offset)
-                self.section = Section(
-                    Element.FULL, event.idstr, event.instance_id, len(stream.sections),
-                    event.version_id, event.offset, self.decoder.offset,
-                )  # fmt: skip
-                stream.sections.append(self.section)
+                self._take_compat(event)
+
+    def _take_compat(self, event: CompatSection) -> None:
+        """A section of file version 2 says how long it is."""
+        head = len(event.encode())
+        self.stream.sections.append(
+            Section(
+                Element.FULL,
+                event.idstr,
+                event.instance_id,
+                len(self.stream.sections),
+                event.version_id,
+                event.offset,
+                event.offset + head,
+                event.size,
+                head + event.size,
+            )
+        )
 
     def _take_command(self, event: Command) -> None:
         self.stream.commands.append(event)

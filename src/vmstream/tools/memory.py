@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from vmstream.errors import StreamError, Unsupported
 from vmstream.stream.memory import Block
+from vmstream.stream.physical import parse_place
+from vmstream.stream.physical_memory import PhysicalMemory
 from vmstream.stream.stream import Stream
 from vmstream.tools.inspect import PageCounts, page_counts
 from vmstream.tools.reports import FaultReport, fault_of, faults_of, file_of
 
-__all__ = ["MemoryReport", "find", "memory", "pattern_of"]
+__all__ = ["MemoryReport", "Piece", "find", "memory", "pattern_of", "read"]
 
+MAX_READ = 1 << 28
+"""Bytes that one hex dump may have."""
 _OVERLAP = 4096
 """Bytes by which searched chunks overlap: the longest match that is surely found."""
 
@@ -84,10 +88,10 @@ def memory(
 
 
 def _block(block: Block, pages: PageCounts) -> BlockContent:
-    zero = sum(run.size for run in block.runs() if run.zero)
     if block.elsewhere:
         error: StreamError = Unsupported("x-ignore-shared left the content in shared memory")
         return BlockContent(block.name, block.size, None, pages, 0, fault_of(error))
+    zero = sum(run.size for run in block.runs() if run.zero)
     try:
         return BlockContent(block.name, block.size, block.hash(), pages, zero, None)
     except StreamError as error:
@@ -120,7 +124,7 @@ def find(stream: Stream, pattern: re.Pattern[bytes], block: str | None = None) -
     zeros alone is not found there. A match may span pages, up to 4 KiB.
     """
     for item in stream.memory:
-        if block is None or item.name == block:
+        if (block is None or item.name == block) and not item.elsewhere:
             yield from _find_in(item, pattern)
 
 
@@ -140,3 +144,42 @@ def _find_in(block: Block, pattern: re.Pattern[bytes]) -> Iterator[Match]:
                 yield Match(block.name, at, match.group())
         before = window[-_OVERLAP:]
         start = offset + len(data) - len(before)
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Bytes that stand together, at a physical address or an offset of a block."""
+
+    address: int
+    data: bytes
+
+
+def read(
+    stream: Stream,
+    address: str,
+    length: str,
+    *,
+    block: str | None = None,
+    placed: Sequence[str] = (),
+    iteration: int | None = None,
+) -> list[Piece]:
+    """Content of physical memory, or of a block; parts that no memory backs are left out.
+
+    Args:
+        address, length: numbers in C's notation.
+        placed: ``BLOCK@ADDRESS`` each.
+
+    Raises:
+        StreamError: the content can not be read.
+        ValueError: a number or a block's name is wrong.
+    """
+    start, size = int(address, 0), int(length, 0)
+    if start < 0 or not 0 < size <= MAX_READ:
+        raise ValueError(f"address and length must be positive, the length at most {MAX_READ}")
+    content = stream.memory if iteration is None else stream.memory.at(iteration)
+    if block is not None:
+        if block not in content:
+            raise ValueError(f"there is no RAM block {block!r}")
+        data = content[block].read(start, size)
+        return [Piece(start, data)] if data else []
+    guest = PhysicalMemory(stream, content, map(parse_place, placed))
+    return [Piece(at, part) for at, part in guest.parts(start, size)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmstream.errors import StreamError
 from vmstream.sources import open_source
@@ -12,7 +12,11 @@ from vmstream.sources.multifd import UnpackedChannel
 from vmstream.stream.reading import Progress, read_stream
 from vmstream.stream.stream import Stream
 from vmstream.vmstate.borrow import Borrowed
+from vmstream.vmstate.description import StreamDescription
 from vmstream.wire.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from vmstream.vmstate.schema import Schema
 
 __all__ = ["open_stream"]
 
@@ -51,7 +55,7 @@ def open_stream(
 
     Everything else that is wrong stands in ``faults`` of the result.
     """
-    borrowed = Borrowed(_description_of(describe_with) if describe_with is not None else None)
+    borrowed = Borrowed(_lent_by(describe_with) if describe_with is not None else None)
     with ExitStack() as stack:
         sources = [
             stack.enter_context(open_source(item, snapshot=snapshot if not number else None))
@@ -70,15 +74,22 @@ def open_stream(
     return stream
 
 
-def _description_of(target: Target) -> Any:
-    """The description in another stream.
+def _lent_by(target: Target) -> StreamDescription | Schema:
+    """The description in another stream, or a schema; told by the first byte.
 
     Raises:
-        StreamError: it has none.
+        StreamError: there is neither.
     """
-    with open_stream(target) as stream:
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(target))
+        source.keep()
+        if source.peek(1) == b"{":
+            from vmstream.tools.schema import schema_of
+
+            return schema_of(source)
+        stream = read_stream([source])
+        stack.pop_all()
+    with stream:
         if stream.description is None:
-            raise StreamError(
-                "the stream to borrow descriptions from has none", file=stream.source.name
-            )
+            raise StreamError("the stream to borrow descriptions from has none", file=source.name)
         return stream.description

@@ -211,7 +211,7 @@ def _describe_configuration(configuration: Configuration) -> Description:
             fields.append(Field("capabilities", "capability", size, array_len=length))
         parts.append(Description("configuration/capabilities", 1, tuple(fields)))
     if configuration.uuid is not None:
-        uuid = Field("uuid", "uint8", 1, array_len=16)
+        uuid = Field("uuid.data", "uint8", 1, array_len=16)
         parts.append(Description("configuration/uuid", 1, (uuid,)))
     size = len(configuration.machine.encode())
     return Description(

@@ -119,7 +119,11 @@ class State:
         return f"{type(self).__name__}({', '.join(shown)}{more})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.__dict__ == self.__dict__
+        if type(other) is not type(self):
+            return False
+        # A property that was never set stands on the class only.
+        names = self.__dict__.keys() | other.__dict__.keys()
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     __hash__ = None  # type: ignore[assignment]  # a mutable value
 

@@ -76,9 +76,15 @@ def _capability(raw: memoryview) -> str:
     return bytes(raw[1:]).decode("utf-8", "surrogateescape")
 
 
+def _of_schema(raw: memoryview) -> int | bytes:
+    """Of a field whose C size is all that is known, a schema's: unsigned if a number."""
+    return int.from_bytes(raw, "big") if len(raw) in (1, 2, 4, 8) else bytes(raw)
+
+
 _CONVERTERS: dict[str, Callable[[memoryview], Any]] = {
     "capability": _capability,
     "nullptr": lambda raw: None,
+    "schema": _of_schema,
 }
 
 

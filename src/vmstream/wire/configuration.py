@@ -21,6 +21,8 @@ __all__ = ["Configuration", "read_configuration"]
 TARGET_PAGE_BITS = "configuration/target-page-bits"
 CAPABILITIES = "configuration/capabilities"
 UUID = "configuration/uuid"
+_ORDER = (TARGET_PAGE_BITS, CAPABILITIES, UUID)
+"""As QEMU writes them."""
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -35,17 +37,20 @@ class Configuration(msgspec.Struct, frozen=True):
     """Validated capabilities that are on: ``x-ignore-shared``, ``mapped-ram`` (4.0+)."""
     uuid: bytes | None = None
     """16 bytes (4.2+, capability ``validate-uuid``)."""
+    order: tuple[str, ...] = _ORDER
+    """Subsections as they follow each other on the wire; QEMU loads them in any order."""
 
     def encode(self) -> bytes:
         name = bytes_of(self.machine)
         out = [struct.pack(">BI", Element.CONFIGURATION, len(name)), name]
-        if self.target_page_bits is not None:
-            out += [_subsection(TARGET_PAGE_BITS), struct.pack(">I", self.target_page_bits)]
-        if self.capabilities is not None:
-            out += [_subsection(CAPABILITIES), struct.pack(">I", len(self.capabilities))]
-            out += [counted(name) for name in self.capabilities]
-        if self.uuid is not None:
-            out += [_subsection(UUID), self.uuid]
+        for part in self.order:
+            if part == TARGET_PAGE_BITS and self.target_page_bits is not None:
+                out += [_subsection(part), struct.pack(">I", self.target_page_bits)]
+            elif part == CAPABILITIES and self.capabilities is not None:
+                out += [_subsection(part), struct.pack(">I", len(self.capabilities))]
+                out += [counted(name) for name in self.capabilities]
+            elif part == UUID and self.uuid is not None:
+                out += [_subsection(part), self.uuid]
         return b"".join(out)
 
 
@@ -57,7 +62,8 @@ def read_configuration(reader: Reader, limits: Limits) -> Parse[Configuration]:
     """Read everything after the 0x07 byte.
 
     Raises:
-        Malformed: an unknown subsection (it has no length, so nothing after it can be found).
+        Malformed: an unknown subsection (it has no length, so nothing after it can be found),
+            or one that is there twice.
         LimitExceeded: the machine name or the list of capabilities is over the limit.
     """
     offset = reader.offset - 1
@@ -67,6 +73,7 @@ def read_configuration(reader: Reader, limits: Limits) -> Parse[Configuration]:
     page_bits: int | None = None
     capabilities: tuple[str, ...] | None = None
     uuid: bytes | None = None
+    parts: list[str] = []
     while bytes((yield from reader.peek(1))) == b"\x05":
         at = reader.offset
         yield from reader.take(1)
@@ -74,6 +81,9 @@ def read_configuration(reader: Reader, limits: Limits) -> Parse[Configuration]:
         version = yield from reader.integer(4, "a configuration subsection's version")
         if version != 1:
             raise Malformed(f"{part} has version {version}", offset=at, expected=1, found=version)
+        if part in parts:
+            raise Malformed(f"the configuration holds {part} twice", offset=at, found=part)
+        parts.append(part)
         if part == TARGET_PAGE_BITS:
             page_bits = yield from reader.integer(4, "the target page bits")
             if not 8 <= page_bits <= 20:
@@ -94,7 +104,9 @@ def read_configuration(reader: Reader, limits: Limits) -> Parse[Configuration]:
                 expected=f"{TARGET_PAGE_BITS}, {CAPABILITIES} or {UUID}",
                 found=part,
             )
-    return Configuration(offset, machine, page_bits, capabilities, uuid)
+    absent = [part for part in _ORDER if part not in parts]
+    order = tuple(parts + absent) if parts != sorted(parts, key=_ORDER.index) else _ORDER
+    return Configuration(offset, machine, page_bits, capabilities, uuid, order)
 
 
 def _read_capabilities(reader: Reader, limits: Limits) -> Parse[tuple[str, ...]]:

@@ -280,7 +280,8 @@ def read_packet(reader: Reader, page_size: int) -> Parse[MultifdPacket | DeviceS
     """Read a packet's header, up to where its payload begins.
 
     Raises:
-        Malformed: another magic or version, more pages than fit, or a method that is unknown.
+        Malformed: another magic or version, more pages than fit, plain pages of another
+            size than theirs, or a method that is unknown.
     """
     at = reader.offset
     start = yield from reader.peek(12)
@@ -307,6 +308,13 @@ def read_packet(reader: Reader, page_size: int) -> Parse[MultifdPacket | DeviceS
             offset=at + 16,
             expected=f"at most {alloc}",
             found=normal + zero,
+        )
+    if flags & 0x3E == MultifdMethod.NONE and normal and size != normal * page_size:
+        raise Malformed(
+            f"a multifd packet with {normal} plain pages has another size",
+            offset=at + 20,
+            expected=normal * page_size,
+            found=size,
         )
     raw = yield from reader.take(8 * room, "a multifd packet's page offsets")
     offsets = struct.unpack(f">{room}Q", raw)

@@ -162,6 +162,8 @@ class Pages(msgspec.Struct, frozen=True):
     page_size: int
     names: Sequence[str]
     """Block names, indexed by the ``block`` column."""
+    lengths: Sequence[int]
+    """Their used lengths in bytes."""
     runs: RunTable
     view: memoryview
     """Bytes that hold every payload, valid as long as the piece fed."""

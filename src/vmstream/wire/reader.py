@@ -7,6 +7,7 @@ same function so serves a mapped file (one piece, never copied) and a socket.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -45,7 +46,7 @@ class Reader:
         self.closed = False
         self._next: memoryview | None = None
         self._left = 0  # bytes of the bridge that come from before ``_next``
-        self._pieces: list[memoryview] = []
+        self._pieces: deque[memoryview] = deque()
         self._waiting = 0
 
     @property
@@ -129,7 +130,7 @@ class Reader:
         if not len(rest):
             self.base += self.pos
             self.pos = 0
-            self.view = self._pieces.pop(0)
+            self.view = self._pieces.popleft()
             self._waiting -= len(self.view)
             return True
         if len(self._pieces) == 1:
@@ -148,7 +149,7 @@ class Reader:
             piece = self._pieces[0]
             if total + len(piece) > count + _BRIDGE:
                 break
-            parts.append(self._pieces.pop(0))
+            parts.append(self._pieces.popleft())
             total += len(piece)
         self._waiting -= total - len(rest)
         self.base += self.pos
@@ -156,7 +157,7 @@ class Reader:
         if total >= count or not self._pieces:
             self.view = memoryview(b"".join(parts))
             return
-        piece = self._pieces.pop(0)
+        piece = self._pieces.popleft()
         self._waiting -= len(piece)
         self._bridge(memoryview(b"".join(parts)), piece, max(count, _BRIDGE))
 

@@ -1,0 +1,157 @@
+"""Results that appear only when they are complete, with holes where they are zero.
+
+A file is written beside its place under another name, flushed to the disk and
+renamed; a directory likewise. Whatever goes wrong before (a full disk, an
+interrupt, a damaged stream), nothing stands at the place that looks whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from vmstream._kernels import zero_pages
+
+__all__ = ["Buffer", "SparseFile", "atomic_directory", "atomic_file", "zero_runs"]
+
+HOLE = 4096
+"""Zeros that are left out: in whole blocks of so many bytes of the file."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+class SparseFile:
+    """A file written in any order, in which zeros take no room.
+
+    Attributes:
+        size: one more than the highest byte so far; the file's size at the end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._position = 0
+        self.size = 0
+
+    def write(self, data: Buffer) -> None:
+        """Put bytes behind those of the last :meth:`write` or :meth:`skip`."""
+        self.write_at(self._position, data)
+        self._position += memoryview(data).nbytes
+
+    def skip(self, length: int) -> None:
+        """Put ``length`` zeros there instead."""
+        self._position += length
+        self.size = max(self.size, self._position)
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Put bytes at ``offset``, where nothing but zeros was put before.
+
+        Raises:
+            OSError: the disk is full, or another failure of writing.
+        """
+        view = memoryview(data).cast("B")
+        self.size = max(self.size, offset + len(view))
+        head = min(-offset % HOLE, len(view))
+        self._put(offset, view[:head])
+        body = view[head:]
+        for start, length, zero in zero_runs(body, HOLE):
+            if not zero:
+                self._put(offset + head + start, body[start : start + length])
+
+    def extend(self, size: int) -> None:
+        """Make the file at least ``size`` bytes long, with zeros."""
+        self.size = max(self.size, size)
+
+    def finish(self) -> None:
+        """Give the file its size and have it on the disk."""
+        os.ftruncate(self._descriptor, self.size)
+        os.fsync(self._descriptor)
+
+    def _put(self, offset: int, view: memoryview) -> None:
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+
+
+def zero_runs(data: Buffer, page_size: int) -> Iterator[tuple[int, int, bool]]:
+    """Runs of pages that are zero or not, as (start, length, whether zero), in bytes."""
+    size = memoryview(data).nbytes
+    if not size:
+        return
+    zero = np.empty(-(-size // page_size), np.uint8)
+    zero_pages(data, page_size, zero)
+    edges = [0, *(np.flatnonzero(np.diff(zero)) + 1).tolist(), len(zero)]
+    for first, last in pairwise(edges):
+        start = first * page_size
+        yield start, min(last * page_size, size) - start, bool(zero[first])
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[SparseFile]:
+    """A file that takes its place when the block ends well; one that is there is replaced.
+
+    Raises:
+        IsADirectoryError: there is a directory.
+        OSError: it can not be written; the place is as it was.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    beside = _beside(target)
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            file = SparseFile(descriptor)
+            yield file
+            file.finish()
+        finally:
+            os.close(descriptor)
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _flush_directory(target.parent)
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """A directory to fill, which takes its place when the block ends well.
+
+    Raises:
+        FileExistsError: something other than an empty directory is there.
+        OSError: it can not be written; the place is as it was.
+    """
+    target = Path(path)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(errno.EEXIST, "there is something already", str(target))
+    beside = _beside(target)
+    beside.mkdir()
+    try:
+        yield beside
+        for folder, _, _ in os.walk(beside):
+            _flush_directory(Path(folder))
+        beside.rename(target)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    _flush_directory(target.parent)
+
+
+def _beside(target: Path) -> Path:
+    """A name that nothing has, in the same directory: renaming stays within one file system."""
+    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.partial")
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,109 @@
+"""``vmstream schema show`` and ``vmstream schema diff``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from schema_builders import described, field, schema_text
+from vmstream.cli import main
+
+OLD = schema_text("pc-1", a=described("dev-a", field("x")), b=described("dev-b", field("y")))
+NEW = schema_text(
+    "pc-2",
+    a=described("dev-a", field("x"), field("more", version=2), version=2),
+    b=described("dev-b", field("s", struct=described("s", field("y")))),
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_bytes(OLD)
+    new.write_bytes(NEW)
+    return str(old), str(new)
+
+
+def test_the_exit_status_tells_whether_something_breaks_that_way(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = files
+    assert main(["schema", "diff", old, new]) == 0
+    assert main(["schema", "diff", old, new, "--reverse"]) == 1
+    assert main(["schema", "diff", new, old]) == 1
+    assert main(["schema", "diff", old, old]) == 0
+
+
+def test_both_directions_are_told_and_the_one_asked_about_first(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["schema", "diff", *files])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("pc-1 -> pc-2: 2 device types on both sides, 0 identical")
+    assert lines[1].startswith("old to new: nothing breaks, 0 may")
+    assert lines[2].startswith("new to old: 2 break")
+    main(["schema", "diff", *files, "--reverse"])
+    assert capsys.readouterr().out.splitlines()[1].startswith("new to old: 2 break")
+
+
+def test_harmless_changes_are_counted_and_listed_when_asked(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["schema", "diff", *files])
+    assert "1 harmless change (--full lists them)" in capsys.readouterr().out
+    main(["schema", "diff", *files, "--full"])
+    assert "the fields of s stand in a struct" in capsys.readouterr().out
+
+
+def test_json_has_every_finding(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["schema", "diff", *files, "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert {finding["kind"] for finding in report["findings"]} == {
+        "version",
+        "field-added",
+        "struct-wrapped",
+    }
+    assert report["findings"][0]["new_to_old"] == "breaks"
+
+
+def test_show_lists_types_or_fields(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["schema", "show", files[1]]) == 0
+    assert "dev-a" in capsys.readouterr().out
+    assert main(["schema", "show", files[1], "dev-a"]) == 0
+    assert "more  4 bytes, from version 2 on" in capsys.readouterr().out
+    assert main(["schema", "show", files[1], "nothing"]) == 1
+
+
+def test_show_gives_the_model_as_json(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["schema", "show", files[1], "b", "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    (field,) = shown["devices"]["b"]["fields"]
+    assert field["struct"]["fields"][0]["memory_size"] == 4
+
+
+@pytest.mark.parametrize("words", [[], ["frob"], ["diff"], ["diff", "one"], ["show"]])
+def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help_names_both_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "schema show" in said
+    assert "schema diff" in said
+
+
+def test_what_is_no_schema_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"QEVM")
+    assert main(["schema", "show", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"vmstream: {path}: the schema is no -dump-vmstate")
