@@ -71,7 +71,7 @@ def _is_header(data: memoryview, closed: bool) -> bool | None:
     if not length:
         return False
     name = bytes(data[6 : 6 + length])
-    if not all(0x20 <= byte < 0x7F for byte in name):
+    if not all(0x20 <= byte != 0x7F for byte in name):
         return False
     if len(data) < 6 + length + 8:
         return False if closed else None

@@ -112,6 +112,8 @@ class Fields:
         """A register by its value; none where there is no value."""
         if value is not None:
             shown = None if flags is None else flags_of(value, flags)
+            # A damaged value may need more bits than its register has.
+            bits = max(bits, value.bit_length())
             self.found.append(Register(name, value, bits, group, shown))
 
     def take(
