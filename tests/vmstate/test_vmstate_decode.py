@@ -148,11 +148,14 @@ def test_array_whose_first_pointer_is_null_decodes_when_all_are() -> None:
     assert value["v"] == 5
 
 
-def test_element_behind_a_null_first_pointer_is_a_problem_with_its_place() -> None:
-    decoded = refused(body(U8, Field("p", "struct", 1, array_len=3)), b"\x01" + b"0" + pair(2), 100)
-    assert decoded.problems[0].path == "p"
-    assert decoded.problems[0].offset == 102
-    assert decoded.value["v"] == 1
+def test_pointers_whose_description_is_that_of_a_null_are_opaque_but_have_their_extent() -> None:
+    """As ``css`` of ``s390_css``: 256 pointers, of which element 0 is NULL."""
+    data = b"\x01" + b"0" + pair(2) + b"\x07"
+    pointers = Field("p", "struct", 1, array_len=3)
+    decoded = decode(body(U8, pointers, Field("w", "uint8", 1)), data, 100, size=len(data))
+    assert decoded.exact
+    assert decoded.value["p"] == b"0" + pair(2)
+    assert decoded.value["w"] == 7
 
 
 # Structs, containers, subsections

@@ -147,8 +147,9 @@ def _description(stream: Stream) -> tuple[str | None, Iterator[Finding]]:
 def _description_findings(stream: Stream) -> Iterator[Finding]:
     assert stream.description is not None
     described = [(device.name, device.instance_id) for device in stream.description.devices]
-    sent = [(s.name, s.instance_id) for s in stream.states if s.type == Element.FULL]
-    places = {(s.name, s.instance_id): s for s in stream.states}
+    whole = [section for section in stream.sections if section.type == Element.FULL]
+    sent = [(s.name, s.instance_id) for s in whole]
+    places = {(s.name, s.instance_id): s for s in whole}
     for key in sent:
         if key not in described:
             section = places[key]

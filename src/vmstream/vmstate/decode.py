@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from vmstream.vmstate.description import Description, Field
 from vmstream.vmstate.values import NULL_MARKER, Array, List, Scalar, Struct, Value
-from vmstream.vmstate.vmdesc import MAX_DEPTH, counts
+from vmstream.vmstate.vmdesc import MAX_DEPTH, counts, wire_size
 
 __all__ = [
     "MAX_READINGS",
@@ -286,6 +286,8 @@ class _Walk:
         """Elements of a plain type: one node, whatever their number."""
         offset = self.base + self.position
         self.count_values(1 if size else length)
+        if _is_null(entry) and self.undescribed(struct, entry, length):
+            return
         raw = self.take(size * length)
         if _is_null(entry):
             self.check_nulls(raw)
@@ -375,6 +377,25 @@ class _Walk:
         member = struct.members.get(name)
         if isinstance(member, List) and id(member) in self.listings:
             member.raw = self.data[member.offset - self.base : self.position]
+
+    def undescribed(self, struct: Struct, entry: Field, length: int) -> bool:
+        """Take a pointer array that the description can not tell, as opaque bytes.
+
+        Up to 9.2 it describes element 0 alone. Where that is NULL and others are
+        not, only the extent of the whole is known: what the other fields leave.
+        """
+        rest = self.data[self.position : self.position + length]
+        if self.size is None or len(self.path) != 1 or not bytes(rest).strip(NULL_MARKER):
+            return False
+        fields = struct.description.fields
+        later = fields[[id(field) for field in fields].index(id(entry)) + 1 :]
+        after = wire_size(Description("", 0, later, struct.description.subsections))
+        if after is None or self.size - self.position - after <= length:
+            return False
+        offset = self.base + self.position
+        raw = self.take(self.size - self.position - after)
+        self.attach(struct, entry.name, Scalar(entry.type, offset, raw))
+        return True
 
     def check_nulls(self, raw: memoryview) -> None:
         right = len(raw) - len(bytes(raw).lstrip(NULL_MARKER))

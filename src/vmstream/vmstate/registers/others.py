@@ -79,6 +79,9 @@ def read_sparc(fields: Fields, bits: int) -> None:
     windows = fields.integer("env.nwindows")
     if window is not None and windows is not None and 0 < windows <= _SPARC_WINDOWS:
         _window(fields, fields.array("env.regbase", 16 * windows), window)
+        if bits == 64:
+            # QEMU numbers windows downwards, the other way round than the architecture.
+            fields.put("cwp", (windows - 1 - window) & 0x1F, 32, Group.SYSTEM)
     fields.take("pc", "env.pc")
     fields.take("npc", "env.npc")
     fields.take("y", "env.y")
@@ -87,7 +90,7 @@ def read_sparc(fields: Fields, bits: int) -> None:
         fields.put(f"d{2 * number}", *element, Group.FLOAT)
     fields.take("fsr", "env.fsr", group=Group.FLOAT)
     if bits == 64:
-        names = ("pstate", "asi", "tl", "fprs", "gl", "cwp", "cansave", "canrestore")
+        names = ("pstate", "asi", "tl", "fprs", "gl", "cansave", "canrestore")
         more = ("otherwin", "wstate", "cleanwin", "tbr", "hpstate", "htba", "gsr")
         fields.take_all({name: f"env.{name}" for name in (*names, *more)}, Group.SYSTEM)
         return

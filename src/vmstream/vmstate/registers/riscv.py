@@ -1,8 +1,9 @@
 """RISC-V, section ``cpu`` (QEMU ``target/riscv/machine.c``).
 
 General and floating-point registers bear their ABI names, CSRs the manual's.
-``mstatus`` has its SD bit, which QEMU works out when the register is read and
-does not keep. The accrued exceptions of ``fcsr`` are not in the stream.
+``mstatus`` has its SD bit, and ``hstatus`` of 64 bits its VSXL, which QEMU
+works out when they are read and does not keep. The accrued exceptions of
+``fcsr`` are not in the stream.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _CSRS = (
     "frm",
 )
 _HYPERVISOR = (
-    *("hstatus", "hedeleg", "hideleg", "hcounteren", "htval", "htinst", "hgatp", "hgeie"),
+    *("hedeleg", "hideleg", "hcounteren", "htval", "htinst", "hgatp", "hgeie"),
     *("hgeip", "htimedelta", "vsstatus", "vstvec", "vsscratch", "vsepc", "vscause"),
     *("vstval", "vsatp", "vstimecmp", "mtval2", "mtinst"),
 )
@@ -44,6 +45,7 @@ _PARTS = {
     "cpu/envcfg": ("menvcfg", "senvcfg", "henvcfg"),
     "cpu/vector": ("vstart", "vl", "vtype", "vxrm", "vxsat"),
 }
+_VSXL_64 = 2 << 32
 _OLD_NAMES = {"stval": "env.sbadaddr", "mtval": "env.mbadaddr"}
 """Before 6.0."""
 
@@ -60,6 +62,9 @@ def read(fields: Fields, bits: int) -> None:
         if any(status & dirty == dirty for dirty in (_FS, _VS, _XS)):
             status |= 1 << bits - 1
         fields.put("mstatus", status, bits, Group.CONTROL)
+    hypervisor = fields.integer("cpu/hyper.env.hstatus")
+    if hypervisor is not None:
+        fields.put("hstatus", hypervisor | (_VSXL_64 if bits == 64 else 0), bits, Group.SYSTEM)
     for name in _CSRS:
         fields.take(name, f"env.{name}", _OLD_NAMES.get(name, ""), group=Group.SYSTEM)
     for part, names in _PARTS.items():
