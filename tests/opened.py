@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import vmstream
@@ -15,6 +15,6 @@ def open_case(case: Case) -> Stream:
     return _open(case.main, *case.channels, *case.reverse)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _open(main: Path, *others: Path) -> Stream:
     return vmstream.open(main, *others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["console", "count", "plain_table", "printable", "size"]
 
+_NO_TERMINAL = 1 << 16
+"""Columns of a line where the output is no terminal."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -42,10 +45,14 @@ def printable(text: str) -> str:
 
 @cache
 def console() -> Console:
-    """Where reports go: standard output, without interpreting what a stream holds."""
+    """Where reports go: standard output, without interpreting what a stream holds.
+
+    What is no terminal has no width: nothing of a line is cut there.
+    """
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else _NO_TERMINAL
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 def plain_table(*headings: tuple[str, str]) -> Table:

@@ -84,11 +84,14 @@ def read_stream(
 
 
 def _tell_apart(sources: Sequence[ByteSource]) -> tuple[ByteSource, list[ByteSource]]:
-    """The main channel and the rest. A source that can not seek is taken for the main one."""
+    """The main channel and the rest; the first is taken for it where none begins like one.
+
+    Sources that can not seek are looked at last, for to look is to wait for them.
+    """
     if len(sources) == 1:
         return sources[0], []
-    for source in sources:
-        if not source.seekable or _begins(source) == FILE_MAGIC:
+    for source in sorted(sources, key=lambda source: not source.seekable):
+        if _begins(source) == FILE_MAGIC:
             return source, [other for other in sources if other is not source]
     return sources[0], list(sources[1:])
 
