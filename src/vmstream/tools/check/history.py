@@ -6,13 +6,25 @@ though every later QEMU does, bounds it from both sides: :func:`age`.
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
+from importlib import resources
 
+from vmstream.stream.stream import Stream
 from vmstream.vmstate.description import Description
 from vmstream.vmstate.schema import Schema
+from vmstream.wire.commands import CommandType
 
-__all__ = ["CONFIGURATION_SINCE", "SUBSECTIONS_SINCE", "Release", "below", "machine_release"]
+__all__ = [
+    "CONFIGURATION_SINCE",
+    "SUBSECTIONS_SINCE",
+    "Release",
+    "at_least",
+    "below",
+    "knows",
+    "machine_release",
+]
 
 Release = tuple[int, int]
 """``(7, 2)``."""
@@ -52,6 +64,44 @@ def below(schema: Schema) -> Release | None:
         if description in known and (description, name) not in declared
     ]
     return min(missing, default=None)
+
+
+def at_least(stream: Stream) -> Release:
+    """A release that the QEMU which wrote a stream is not older than.
+
+    Its machine type is one that it has; what it writes shows the rest
+    (``migration/savevm.c``: the text style of the description since 6.0, the
+    configuration in it since 8.2, SWITCHOVER_START since 10.0).
+    """
+    shown: list[Release] = [(0, 10)]
+    if stream.machine is not None:
+        shown += [CONFIGURATION_SINCE, machine_release(stream.machine) or CONFIGURATION_SINCE]
+    if stream.description is not None:
+        shown.append((6, 0) if stream.description.compact else (2, 3))
+        if stream.description.configuration is not None:
+            shown.append((8, 2))
+    if any(command.command == CommandType.SWITCHOVER_START for command in stream.commands):
+        shown.append((10, 0))
+    return max(shown)
+
+
+def knows(release: Release, subsection: str) -> bool:
+    """Whether a QEMU of that release or a later one is known to read a subsection.
+
+    From schemas and streams of many releases (``tools/make_known_subsections.py``).
+    """
+    seen = _known_subsections().get(subsection)
+    return seen is not None and seen <= release
+
+
+@cache
+def _known_subsections() -> dict[str, Release]:
+    text = resources.files(__package__).joinpath("known_subsections.json").read_text()
+    table: dict[str, Release] = {}
+    for name, version in json.loads(text).items():
+        major, minor = version.split(".")
+        table[name] = (int(major), int(minor))
+    return table
 
 
 def machine_release(machine: str) -> Release | None:

@@ -21,6 +21,7 @@ from vmstream.tools.check.history import (
 )
 from vmstream.tools.check.place import offset_of
 from vmstream.tools.check.remedies import remedy
+from vmstream.tools.check.sentences import sentence, text_of_qemu
 from vmstream.tools.findings import Basis, Finding, Severity
 from vmstream.tools.schema_changes import Change, Kind
 from vmstream.vmstate.layouts import suffix
@@ -212,49 +213,12 @@ def _field_finding(
     return _finding(
         CODES.get(change.kind, "field-layout"),
         change.old_to_new,
-        _sentence(change),
+        sentence(change, certain=change.old_to_new is Severity.BREAKS),
         device=section.key,
         field=path or None,
         offset=offset_of(device, path),
         source=change.old,
         destination=change.new,
         remedy=remedy(name, schema.machine if other else None),
-        qemu_text=_text_of_qemu(device, change, path),
+        qemu_text=text_of_qemu(section, change, path),
     )
-
-
-def _sentence(change: Change) -> str:
-    """In words of a stream and a destination instead of two schemas."""
-    match change.kind:
-        case Kind.SUBSECTION_REMOVED | Kind.SUBSECTION_RENAMED:
-            return f"the destination does not know subsection {change.field}"
-        case Kind.FIELD_REMOVED:
-            return f"the stream has {change.field} ({change.old}), which the destination does not read"
-        case Kind.FIELD_ADDED:
-            return f"the destination reads {change.field} ({change.new}), which the stream does not have"
-        case Kind.VERSION:
-            return f"the section has version {change.old}, the destination reads up to {change.new}"
-        case Kind.MINIMUM_VERSION:
-            return f"the section is older than version {change.new}, the oldest that is read"
-        case Kind.CONDITION:
-            return f"the destination reads {change.field} only on a condition"
-        case _:
-            return change.message
-
-
-def _text_of_qemu(device: Device, change: Change, path: str) -> str | None:
-    section = device.section
-    instance = f"{section.instance_id:#x}"
-    match change.kind:
-        case Kind.VERSION:
-            return (
-                f"unsupported version {section.version} for '{section.name}' v{change.new}"
-                if not path
-                else None
-            )
-        case Kind.SUBSECTION_REMOVED | Kind.SUBSECTION_RENAMED:
-            return f"error while loading state for instance {instance} of device '{section.name}'"
-        case Kind.FIELD_REMOVED | Kind.FIELD_ADDED | Kind.FIELD_SIZE | Kind.FIELD_TYPE:
-            return f"Missing section footer for {section.name}"
-        case _:
-            return None
