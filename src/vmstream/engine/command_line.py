@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-__all__ = ["made_private", "words_of"]
+__all__ = ["machine_of", "made_private", "words_of"]
 
 FLAGS = frozenset({"daemonize", "nographic", "S", "snapshot", "no-reboot", "no-shutdown"})
 """Options without a value that are left out."""
@@ -39,6 +39,16 @@ def words_of(command: str | Sequence[str]) -> list[str]:
     if not words:
         raise ValueError("a QEMU command is needed")
     return words
+
+
+def machine_of(words: Sequence[str]) -> str | None:
+    """The machine type that a command asks for; None for the program's default."""
+    for option, value in zip(words, words[1:], strict=False):
+        if option.lstrip("-") in ("M", "machine") and option.startswith("-"):
+            first = value.split(",")[0]
+            named = re.search(r"(?:^|,)type=([^,]*)", value)
+            return named[1] if named else first if "=" not in first else None
+    return None
 
 
 def made_private(words: Sequence[str]) -> list[str]:

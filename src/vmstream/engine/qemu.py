@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -25,6 +26,9 @@ from vmstream.engine.command_line import made_private
 from vmstream.errors import SourceError
 
 __all__ = ["Qemu", "launched"]
+
+# The library reports every lost connection to its logger as well as to its caller.
+logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 MAX_LOG = 1 << 20
 """Bytes of its messages that are kept."""

@@ -175,13 +175,31 @@ def _device(device: Device, theirs: Devices, other: Stream) -> Iterator[Finding]
             f"v{twin.section.version}",
         )
         return
+    if section.version < twin.section.version:
+        yield _older(device, twin)
     yield from _layout(device, twin, at_least(other))
     yield from _values(device, twin)
 
 
+def _older(device: Device, twin: Device) -> Finding:
+    section = device.section
+    return _finding(
+        "section-version",
+        Severity.MAY_BREAK,
+        f"the section has version {section.version}, the destination writes "
+        f"{twin.section.version} and may not read the older one",
+        device=section.key,
+        offset=section.offset,
+        source=section.version,
+        destination=twin.section.version,
+        remedy="give the destination's schema, too: it tells the oldest version that is read",
+    )
+
+
 def _unknown(device: Device, theirs: Devices, other: Stream) -> Iterator[Finding]:
     section = device.section
-    if section.name in OPTIONAL and (other.configuration is not None or other.footers):
+    optional = section.name in OPTIONAL and section.instance_id == 0
+    if optional and (other.configuration is not None or other.footers):
         return
     name = suffix(section.name)
     alike = [twin.key for twin in theirs if suffix(twin.section.name) == name]
@@ -191,7 +209,7 @@ def _unknown(device: Device, theirs: Devices, other: Stream) -> Iterator[Finding
         message += f"; it has {', '.join(alike[:4])}"
     if alike and name not in REMEDIES:
         wanted = "give the destination's device the same place on its bus"
-    severity = Severity.MAY_BREAK if section.name in OPTIONAL else Severity.BREAKS
+    severity = Severity.MAY_BREAK if optional else Severity.BREAKS
     yield _finding(
         "section-unknown",
         severity,
@@ -207,16 +225,22 @@ def _unknown(device: Device, theirs: Devices, other: Stream) -> Iterator[Finding
 
 def _layout(device: Device, twin: Device, release: Release) -> Iterator[Finding]:
     """Fields and subsections that the two do not share."""
-    sent, read = device.description, twin.description
+    sent, read = _as_sent(device), _as_sent(twin)
     if sent is None or read is None or device.old_style:
         if device.data and sent is None:
             yield _undescribed(device)
         return
     same_size = _fields_size(sent) == _fields_size(read)
+    in_subsections = set(_subsection_names(sent))
     for change, path in differences(sent, stands_for(read)):
         severity = _severity(change)
-        known = _is_subsection(change) and knows(release, change.field)
-        if severity is Severity.HARMLESS or known or (same_size and _is_top_level(change, sent)):
+        if _is_subsection(change):
+            harmless = knows(release, change.field)
+        else:
+            # Values may end up in other fields of the same bytes, but nothing is refused.
+            of_fields = change.description not in in_subsections and change.kind is not Kind.VERSION
+            harmless = same_size and of_fields
+        if harmless or severity is Severity.HARMLESS:
             continue
         yield _finding(
             "subsection-unknown" if _is_subsection(change) else "field-layout",
@@ -232,17 +256,27 @@ def _layout(device: Device, twin: Device, release: Release) -> Iterator[Finding]
         )
 
 
+def _as_sent(device: Device) -> Description | None:
+    """Its description with the version of its header."""
+    if device.description is None:
+        return None
+    return replace(device.description, version=device.section.version)
+
+
 def _fields_size(description: Description) -> int | None:
     """Bytes of its fields, without those of its own subsections."""
     sizes = wire_sizes(replace(description, subsections=()))
     return sizes[0] if sizes else None
 
 
-def _is_top_level(change: Change, sent: Description) -> bool:
-    """A difference among fields, of which none is the subsections'."""
-    return not _is_subsection(change) and change.description not in {
-        subsection.name for subsection in sent.subsections
-    }
+def _subsection_names(description: Description) -> Iterator[str]:
+    for field in description.fields:
+        for nested in (field.struct, *field.elements):
+            if nested is not None:
+                yield from _subsection_names(nested)
+    for subsection in description.subsections:
+        yield subsection.name
+        yield from _subsection_names(subsection)
 
 
 def _undescribed(device: Device) -> Finding:

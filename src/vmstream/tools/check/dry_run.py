@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from vmstream.engine.command_line import words_of
 from vmstream.engine.qemu import Qemu, launched
@@ -23,7 +24,7 @@ from vmstream.tools.check.capabilities import needed
 from vmstream.tools.check.replay import left_out, replay
 from vmstream.tools.check.rings import ring_pages
 
-__all__ = ["DryRun", "dry_run"]
+__all__ = ["DryRun", "dry_run", "offer"]
 
 TIMEOUT = 60.0
 """Seconds until a destination that says nothing is given up."""
@@ -44,7 +45,7 @@ class DryRun(msgspec.Struct, frozen=True):
     """Of the destination's QEMU."""
     seconds: float
     """Until the verdict, from the start of the process."""
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
     """Live sections (disks, dirty bitmaps) that were not given to it."""
 
 
@@ -69,16 +70,28 @@ def dry_run(
     """
     chosen = set(needed(stream) if capabilities is None else capabilities)
     pieces = list(replay(stream, chosen, ring_pages(stream)))
-    return asyncio.run(_run(words_of(command), pieces, chosen, left_out(stream), timeout))
+    run = asyncio.run(offer(words_of(command), pieces, chosen - ENCODINGS, timeout=timeout))
+    return replace(run, left_out=tuple(left_out(stream)))
 
 
-async def _run(
+async def offer(
     words: list[str],
     pieces: Iterable[bytes | memoryview],
     capabilities: set[str],
-    omitted: list[str],
-    timeout: float,
+    *,
+    timeout: float = TIMEOUT,
 ) -> DryRun:
+    """Start a destination, send it a stream as it is, and wait for its verdict.
+
+    Args:
+        words: its command line.
+        pieces: the stream, for one channel.
+        capabilities: those to set there; unknown ones are passed over.
+        timeout: seconds to wait for its verdict.
+
+    Raises:
+        OSError: the program can not be run.
+    """
     began = time.monotonic()
     ours, theirs = socket.socketpair()
     version: str | None = None
@@ -90,14 +103,12 @@ async def _run(
             async with launched(words, incoming, pass_fds=[theirs.fileno()]) as qemu:
                 theirs.close()
                 version = _version(await qemu.execute("query-version"))
-                await _set_capabilities(qemu, capabilities - ENCODINGS)
-                loaded = await _offer(qemu, ours, pieces, timeout)
+                await _set_capabilities(qemu, capabilities)
+                loaded = await _send(qemu, ours, pieces, timeout)
                 messages = qemu.messages
         except SourceError as error:
             messages = messages or error.message
-    return DryRun(
-        loaded, messages, version, time.monotonic() - began, tuple(omitted)
-    )
+    return DryRun(loaded, messages, version, time.monotonic() - began)
 
 
 def _version(answer: dict[str, dict[str, int]]) -> str:
@@ -113,7 +124,7 @@ async def _set_capabilities(qemu: Qemu, wanted: set[str]) -> None:
         await qemu.execute("migrate-set-capabilities", {"capabilities": states})
 
 
-async def _offer(
+async def _send(
     qemu: Qemu, channel: socket.socket, pieces: Iterable[bytes | memoryview], timeout: float
 ) -> bool | None:
     """Send the stream and wait: True when it was loaded, False when it was refused."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from vmstream.stream.devices import Device
 from vmstream.stream.stream import Stream
 from vmstream.tools.check.declared import Found, differences
@@ -192,6 +194,7 @@ def _least(device: Device, schema: Schema) -> list[Found]:
     description = device.description
     if description is None:
         return []
+    description = replace(description, version=device.section.version)
     candidates = [
         differences(description, declared)
         for declared in schema.named(suffix(device.section.name))
