@@ -337,7 +337,7 @@ class VirtioBalloon(
 
 
 class BlkRequest(State, name="virtio-blk request"):
-    """A request that was not finished."""
+    """A request that was not finished; its queue is told where the disk has several."""
 
     queue_count = 1
     packed = False
