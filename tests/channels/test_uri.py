@@ -184,34 +184,16 @@ def test_any_text_is_an_address_or_a_stream_error(text: str, scheme: str) -> Non
     assert parse_address(json.dumps(to_qapi(address))) == address
 
 
+MEMBERS = (
+    *("addr", "transport", "type", "host", "port", "path", "cid", "str"),
+    *("args", "filename", "offset", "to", "ipv4"),
+)
+VALUES = ("socket", "exec", "file", "rdma", "inet", "unix", "vsock", "fd", "1")
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "addr",
-                    "transport",
-                    "type",
-                    "host",
-                    "port",
-                    "path",
-                    "cid",
-                    "str",
-                    "args",
-                    "filename",
-                    "offset",
-                    "to",
-                    "ipv4",
-                ]
-            ),
-            inner
-            | st.sampled_from(
-                ["socket", "exec", "file", "rdma", "inet", "unix", "vsock", "fd", "1"]
-            ),
-            max_size=5,
-        )
+        | st.dictionaries(st.sampled_from(MEMBERS), inner | st.sampled_from(VALUES), max_size=5)
     ),
     max_leaves=12,
 )
