@@ -25,6 +25,7 @@ __all__ = [
     "Names",
     "Opaque",
     "Pointers",
+    "Private",
     "Queue",
     "Scalar",
     "Struct",
@@ -57,14 +58,21 @@ class Field(ABC):
         wire_name: its name in the description, if not the attribute's.
         since: the version of the state that introduced it.
         exists: decides alone whether it is on the wire, whatever the version.
+        given: attributes that the states inside are handed before they are saved
+            or loaded, for conditions of theirs that depend on the whole device.
     """
 
     def __init__(
-        self, wire_name: Names | None = None, since: int = 0, exists: Exists | None = None
+        self,
+        wire_name: Names | None = None,
+        since: int = 0,
+        exists: Exists | None = None,
+        given: Sequence[str] = (),
     ) -> None:
         self.attribute = ""
         self.since = since
         self.exists = exists
+        self.given = given
         self._names = wire_name
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -87,6 +95,12 @@ class Field(ABC):
     def compressible(self) -> bool:
         """Whether an array of it is described by its first element (``vmsd_can_compress``)."""
         return self.exists is None
+
+    def hand_down(self, parent: State, part: State) -> State:
+        """Give a state inside this field what its parent has for it."""
+        for attribute in self.given:
+            setattr(part, attribute, getattr(parent, attribute))
+        return part
 
     def check(  # noqa: B027 - most fields can not contradict themselves
         self, owner: type[State], before: Sequence[Field]
@@ -114,7 +128,7 @@ def _check_count(field: Field, count: str, owner: type[State], before: Sequence[
     """A count must be a number that is loaded earlier, or a property of the device."""
     names = {other.attribute: other for other in before}
     source = names.get(count)
-    if source is None and isinstance(vars(owner).get(count), int):
+    if source is None and isinstance(getattr(owner, count, None), int | property):
         return
     if source is None:
         raise TypeError(
@@ -312,16 +326,24 @@ class _Elements(Field):
                 f"{owner.__name__}.{self.attribute}: conditions belong to the array, "
                 "not to its element"
             )
+        if self.given and not isinstance(self.element, Struct):
+            raise TypeError(f"{owner.__name__}.{self.attribute}: only states can be given anything")
 
     @property
     def compressible(self) -> bool:
         return self.exists is None and self.element.compressible
 
-    def _save_all(self, saving: Saving, values: Sequence[Any]) -> None:
+    def _save_all(self, saving: Saving, state: State, values: Sequence[Any]) -> None:
         if isinstance(self.element, Scalar) and self.compressible:
             self._save_numbers(saving, self.element, values)
             return
+        self._hand_down_all(state, values)
         saving.describe_elements(self, values, self.element)
+
+    def _hand_down_all(self, state: State, values: Sequence[Any]) -> None:
+        for value in values if self.given else ():
+            if value is not None:
+                self.hand_down(state, value)
 
     def _save_numbers(self, saving: Saving, element: Scalar, values: Sequence[Any]) -> None:
         try:
@@ -332,7 +354,7 @@ class _Elements(Field):
             length = len(values) if len(values) > 1 else None
             saving.describe(self, element.type, element.codec.size, array_len=length)
 
-    def _load_all(self, loading: Loading, count: int) -> list[Any]:
+    def _load_all(self, loading: Loading, state: State, count: int) -> list[Any]:
         element = self.element
         if isinstance(element, Scalar) and element.rule is None:
             raw = loading.take(count * element.codec.size)
@@ -340,7 +362,8 @@ class _Elements(Field):
         values = []
         for number in range(count):
             with loading.inside(f"{self.attribute}[{number}]"):
-                values.append(loading.element(element))
+                own = self.hand_down(state, element.default()) if self.given else None
+                values.append(loading.element(element, own))
         return values
 
 
@@ -362,10 +385,10 @@ class FixedArray(_Elements):
             raise ValueError(
                 f"{saving.path(self.attribute)}: {len(values)} elements, declared are {self.count}"
             )
-        self._save_all(saving, values)
+        self._save_all(saving, state, values)
 
     def load(self, loading: Loading, state: State) -> None:
-        setattr(state, self.attribute, self._load_all(loading, self.count))
+        setattr(state, self.attribute, self._load_all(loading, state, self.count))
 
 
 class VariableArray(_Elements):
@@ -397,11 +420,11 @@ class VariableArray(_Elements):
         values = getattr(state, self.attribute)
         if len(values) != count:
             raise ValueError(f"{saving.path(self.attribute)}: {len(values)} elements, not {count}")
-        self._save_all(saving, values)
+        self._save_all(saving, state, values)
 
     def load(self, loading: Loading, state: State) -> None:
         count = loading.count(self, state, self.count, self.multiply, self.maximum)
-        setattr(state, self.attribute, self._load_all(loading, count))
+        setattr(state, self.attribute, self._load_all(loading, state, count))
 
 
 class Pointers(_Elements):
@@ -427,6 +450,7 @@ class Pointers(_Elements):
         values = getattr(state, self.attribute)
         if len(values) != count:
             raise ValueError(f"{saving.path(self.attribute)}: {len(values)} elements, not {count}")
+        self._hand_down_all(state, values)
         saving.describe_pointers(self, values, self.element)
 
     def load(self, loading: Loading, state: State) -> None:
@@ -435,6 +459,7 @@ class Pointers(_Elements):
             count = self.count
         else:
             count = loading.count(self, state, self.count, 1, len(own))
+        self._hand_down_all(state, own)
         for number in range(count):
             with loading.inside(f"{self.attribute}[{number}]"):
                 if own[number] is None:
@@ -471,11 +496,33 @@ class Struct(Field):
         return self.state()
 
     def save(self, saving: Saving, state: State) -> None:
-        saving.struct(self, getattr(state, self.attribute), self.version)
+        saving.struct(self, self._inside(state), self.version)
 
     def load(self, loading: Loading, state: State) -> None:
         with loading.inside(self.attribute):
-            loading.body(getattr(state, self.attribute), self.version)
+            loading.body(self._inside(state), self.version)
+
+    def _inside(self, state: State) -> State:
+        return self.hand_down(state, getattr(state, self.attribute))
+
+
+class Private(Struct):
+    """A state that is written by code of its own: the description tells its size only."""
+
+    def __init__(self, type_: str, state: type[State], **common: Any) -> None:
+        super().__init__(state, **common)
+        self._type = type_
+
+    @property
+    def type(self) -> str:
+        return self._type
+
+    @property
+    def compressible(self) -> bool:
+        return self.exists is None
+
+    def save(self, saving: Saving, state: State) -> None:
+        saving.private(self, self._inside(state))
 
 
 class Queue(Field):
@@ -490,10 +537,11 @@ class Queue(Field):
         return []
 
     def save(self, saving: Saving, state: State) -> None:
-        saving.queue(self, getattr(state, self.attribute))
+        values = getattr(state, self.attribute)
+        saving.queue(self, [self.hand_down(state, value) for value in values])
 
     def load(self, loading: Loading, state: State) -> None:
-        setattr(state, self.attribute, loading.queue(self))
+        setattr(state, self.attribute, loading.queue(self, state))
 
 
 class Tree(Field):
@@ -512,10 +560,13 @@ class Tree(Field):
         return []
 
     def save(self, saving: Saving, state: State) -> None:
-        saving.tree(self, getattr(state, self.attribute))
+        nodes = getattr(state, self.attribute)
+        for _, value in nodes:
+            self.hand_down(state, value)
+        saving.tree(self, nodes)
 
     def load(self, loading: Loading, state: State) -> None:
-        setattr(state, self.attribute, loading.tree(self))
+        setattr(state, self.attribute, loading.tree(self, state))
 
 
 class Tmp(Field):

@@ -19,6 +19,7 @@ from vmstream.vmstate.refusals import (
     NotEqual,
     NullMismatch,
     OutOfRange,
+    Refusal,
     SubsectionUnknown,
     Unmigratable,
     ValidationFailed,
@@ -184,6 +185,8 @@ class Loading:
     def _hook(self, hook: Any, *arguments: Any) -> None:
         try:
             hook(*arguments)
+        except Refusal as error:
+            raise self.refuse(error.kind, str(error), error.field, **error.more) from error
         except ValueError as error:
             raise self.refuse(
                 LoadRefused,
@@ -330,7 +333,7 @@ class Loading:
                 qemu_text="vmstate: get_nullptr expected VMS_NULLPTR_MARKER",
             )
 
-    def queue(self, field: Queue) -> list[State]:
+    def queue(self, field: Queue, parent: State) -> list[State]:
         """Elements of a list that counts itself.
 
         Raises:
@@ -339,12 +342,12 @@ class Loading:
         values: list[State] = []
         while self._goes_on(field):
             with self.inside(f"{field.attribute}[{len(values)}]"):
-                value = field.state()
+                value = field.hand_down(parent, field.state())
                 self.body(value, None)
             values.append(value)
         return values
 
-    def tree(self, field: Tree) -> list[tuple[Any, State]]:
+    def tree(self, field: Tree, parent: State) -> list[tuple[Any, State]]:
         """Nodes of a tree.
 
         Raises:
@@ -360,7 +363,7 @@ class Loading:
                 else:
                     key = field.key()
                     self.body(key, None)
-                value = field.value()
+                value = field.hand_down(parent, field.value())
                 self.body(value, None)
             nodes.append((key, value))
         if len(nodes) != count:

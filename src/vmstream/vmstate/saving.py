@@ -16,7 +16,18 @@ from vmstream.errors import Unsupported
 from vmstream.vmstate.description import Description
 from vmstream.vmstate.description import Field as Entry
 from vmstream.vmstate.dialect import NEWEST, Dialect
-from vmstream.vmstate.fields import Field, Names, Opaque, Queue, Scalar, Struct, Tmp, Tree, named
+from vmstream.vmstate.fields import (
+    Field,
+    Names,
+    Opaque,
+    Private,
+    Queue,
+    Scalar,
+    Struct,
+    Tmp,
+    Tree,
+    named,
+)
 from vmstream.vmstate.state import State
 
 __all__ = ["Saving", "save", "save_described"]
@@ -41,6 +52,10 @@ def save_described(
     state: State, dialect: Dialect = NEWEST, version: int | None = None
 ) -> tuple[bytes, Description]:
     """The bytes, with the description that a QEMU version writes of them."""
+    declared = type(state)
+    if dialect.version < declared.described_since:
+        data = save(state, version)
+        return data, Description(declared.name, 0, (Entry("data", "buffer", len(data)),))
     saving = Saving(dialect)
     description = saving.body(state, version)
     return bytes(saving.out), description
@@ -132,6 +147,16 @@ class Saving:
         body = self.body(state, version)
         self._path.pop()
         self.describe(field, field.type, len(self.out) - start, struct=body, **place)
+
+    def private(self, field: Private, state: State) -> None:
+        """Save a state of which nothing but its size is described."""
+        start = len(self.out)
+        dialect, self.dialect = self.dialect, None
+        self._path.append(field.attribute)
+        self.body(state)
+        self._path.pop()
+        self.dialect = dialect
+        self.describe(field, field.type, len(self.out) - start)
 
     def describe_elements(self, field: Field, values: Sequence[Any], element: Field) -> None:
         """Save an array's elements: one entry for all, or one for each."""
