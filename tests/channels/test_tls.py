@@ -385,3 +385,28 @@ def test_another_key_is_refused(
     failed = pytest.raises(ChannelError, match="the TLS handshake failed")
     with failed, session(pool, ours, server):
         pass
+
+
+@needs_psk
+@needs_openssl
+def test_a_certificate_is_no_substitute_for_the_key(
+    pool: ThreadPoolExecutor, x509: str, tmp_path: Path
+) -> None:
+    keys = Psk(str(make_psk(tmp_path / "psk")))
+    failed = pytest.raises(ChannelError, match="the TLS handshake failed")
+    with failed as caught, session(pool, keys, X509(x509, verify_peer=False)):
+        pass
+    assert "the certificate of the other end is no good" in caught.value.message
+
+
+@needs_psk
+@needs_openssl
+def test_a_client_without_the_key_is_refused(
+    pool: ThreadPoolExecutor, x509: str, tmp_path: Path
+) -> None:
+    keys = Psk(str(make_psk(tmp_path / "psk")))
+    with (
+        pytest.raises(ChannelError, match="the TLS handshake failed"),
+        session(pool, X509(x509, verify_peer=False), keys),
+    ):
+        pass

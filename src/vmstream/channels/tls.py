@@ -144,9 +144,11 @@ class Psk(Credentials, frozen=True):
             raise ChannelError(f"there is no key of {self.username!r}", file=str(self._path))
         key = keys[self.username]
         context = _context(ssl.PROTOCOL_TLS_CLIENT)
+        # With TLS 1.3 a server may decline the key and show a certificate instead: that is
+        # verified, as always, and fails, for nobody is trusted to have signed it.
         context.check_hostname = False
         if sys.version_info >= (3, 13):
-            _without_certificates(context)
+            context.set_ciphers(PSK_CIPHERS)
             context.set_psk_client_callback(lambda hint: (self.username, key))
             return context
         raise _too_old()
@@ -155,8 +157,8 @@ class Psk(Credentials, frozen=True):
         keys = self._keys()
         context = _context(ssl.PROTOCOL_TLS_SERVER)
         if sys.version_info >= (3, 13):
-            _without_certificates(context)
-            # No key at all makes OpenSSL refuse the client.
+            context.set_ciphers(PSK_CIPHERS)
+            # No key at all makes OpenSSL refuse the client: there is no certificate to show.
             context.set_psk_server_callback(lambda identity: keys.get(identity or "", b""))
             return context
         raise _too_old()
@@ -438,11 +440,6 @@ def _context(protocol: int) -> ssl.SSLContext:
         # Nobody comes back: tickets would only stand unread before the return path.
         context.num_tickets = 0
     return context
-
-
-def _without_certificates(context: ssl.SSLContext) -> None:
-    context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers(PSK_CIPHERS)
 
 
 def _too_old() -> Unsupported:
