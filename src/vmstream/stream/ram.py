@@ -316,6 +316,7 @@ class RamReader:
             address = yield from reader.integer(8, "a RAM block's address")
             ignored = yield from self._ignored_flag(used == remaining)
         header: MappedRamHeader | None = None
+        self.mapped = self.mapped or (yield from self._looks_mapped())
         if self.mapped:
             header = yield from read_mapped_header(reader, used, self.owner.limits)
             self._learn(header.page_size)
@@ -324,6 +325,16 @@ class RamReader:
         if header is not None and header.present:
             yield from self._mapped_region(name, used, header)
         return used
+
+    def _looks_mapped(self) -> Parse[bool]:
+        """Whether a mapped-ram header follows, in a stream whose configuration does not say so.
+
+        be32 version 1 and the high half of a be64 page size: no name begins with
+        a zero byte, and no other record with these eight.
+        """
+        if self.ignore_shared or self.postcopy_sizes:
+            return False
+        return bytes((yield from self.owner.reader.peek(8))) == b"\0\0\0\1\0\0\0\0"
 
     def _block_page_size(self) -> Parse[int | None]:
         """The host page size that post-copy with huge pages adds.
