@@ -321,6 +321,9 @@ class Block:
         stream, index = self._memory._stream, self._memory.index
         if "x-ignore-shared" not in stream.capabilities or not stream.complete:
             return False
+        mapped = index.blocks[self._number].mapped
+        if mapped is not None:
+            return not mapped.present
         return not bool((index.block == self._number).any())
 
     def read(self, offset: int, length: int) -> bytes:

@@ -230,13 +230,12 @@ class _FileSink:
     def __init__(self, file: SparseFile, base: int = 0) -> None:
         self._file = file
         self._base = base
-        self._position = 0
+        self._position = base
 
     def put(self, piece: Piece) -> None:
         if piece.at is not None:
-            self._position = piece.at
-        self._file.write_all_at(self._base + self._position, piece.buffers)
-        self._position += piece.size
+            self._position = self._base + piece.at
+        self._position = self._file.write_all_at(self._position, piece.buffers)
 
     def finish(self) -> None:
         self._file.finish()

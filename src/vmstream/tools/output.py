@@ -68,8 +68,8 @@ class SparseFile:
             if not zero:
                 self._put(offset + head + start, body[start : start + length])
 
-    def write_all_at(self, offset: int, parts: Sequence[Buffer]) -> None:
-        """Put buffers of which none is zero one behind the other at ``offset``.
+    def write_all_at(self, offset: int, parts: Sequence[Buffer]) -> int:
+        """Put buffers one behind the other at ``offset``, as they are; returns where they end.
 
         Raises:
             OSError: as :meth:`write_at`.
@@ -82,6 +82,7 @@ class SparseFile:
                 self._put(offset + written, memoryview(b"".join(some))[written:])
             offset += size
         self.size = max(self.size, offset)
+        return offset
 
     def pieces(self) -> Iterator[bytes]:
         """What was written, from its start."""
