@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from vmstream.cli.run import Input, Output, UsageError
 
-__all__ = ["Channels", "Out", "Stream", "parse_and_run"]
+__all__ = ["Channels", "Check", "Out", "Stream", "parse_and_run"]
 
 Stream = Annotated[
     str,
@@ -18,6 +18,7 @@ Stream = Annotated[
     ),
 ]
 Out = Annotated[str, Parameter(name=("--out", "-o"))]
+Check = Annotated[bool | None, Parameter(negative="--no-check")]
 Channels = Annotated[str, Parameter(help="Other files of the same migration, in any order.")]
 
 for group in (Input, Output):
