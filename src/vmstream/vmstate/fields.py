@@ -188,7 +188,7 @@ class Scalar(Field):
         """Append one value."""
         try:
             saving.out += self.codec.pack(value)
-        except (structs.error, OverflowError) as error:
+        except structs.error as error:
             raise ValueError(f"{saving.path(self.attribute)}: {value!r}: {error}") from None
 
     def get(self, loading: Loading) -> Any:
@@ -349,7 +349,7 @@ class _Elements(Field):
     def _save_numbers(self, saving: Saving, element: Scalar, values: Sequence[Any]) -> None:
         try:
             saving.out += structs.pack(f"{element.order}{len(values)}{element.format}", *values)
-        except (structs.error, OverflowError) as error:
+        except structs.error as error:
             raise ValueError(f"{saving.path(self.attribute)}: {error}") from None
         if values:
             length = len(values) if len(values) > 1 else None

@@ -127,7 +127,7 @@ class Saving:
         """Append plain numbers; False, with nothing appended, where a value does not fit."""
         try:
             self.out += b"".join(map(batch.pack, states))
-        except (struct.error, OverflowError):
+        except struct.error:
             return False
         return True
 
