@@ -13,31 +13,29 @@ from vmstream.engine.destination import Reception
 from vmstream.render.text import console, count, plain_table, printable, size
 from vmstream.tools.receive import ReceiveReport
 
-__all__ = ["Watch", "render"]
+__all__ = ["LiveLine", "Watch", "render"]
 
 _PERIOD = 0.2
 """Seconds between updates."""
 
 
-class Watch:
-    """A line on standard error that tells bytes, rate and iteration, on a terminal only."""
+class LiveLine:
+    """A line on standard error that tells bytes and rate, on a terminal only."""
 
     def __init__(self) -> None:
         self._began: float | None = None
         self._next = 0.0
         self._shown = False
 
-    def show(self, reception: Reception) -> None:
-        """Called as bytes arrive."""
+    def print(self, total: int, phase: str) -> None:
+        """Show it anew, if it is time."""
         now = time.monotonic()
         self._began = self._began or now
         if now < self._next or not sys.stderr.isatty():
             return
         self._next = now + _PERIOD
-        rate = reception.bytes / max(now - self._began, 1e-3)
-        phase = "post-copy" if reception.postcopy else f"iteration {reception.iterations}"
-        line = f"{size(reception.bytes)} at {size(int(rate))}/s, {phase}"
-        sys.stderr.write(f"\r\x1b[K{line}")
+        rate = total / max(now - self._began, 1e-3)
+        sys.stderr.write(f"\r\x1b[K{size(total)} at {size(int(rate))}/s, {phase}")
         sys.stderr.flush()
         self._shown = True
 
@@ -52,6 +50,17 @@ class Watch:
     ) -> None:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
+
+
+class Watch(LiveLine):
+    """What :func:`vmstream.tools.receive.receive` calls as bytes arrive."""
+
+    def show(self, reception: Reception) -> None:
+        """Tell how far it is."""
+        postcopy = reception.postcopy
+        self.print(
+            reception.bytes, "post-copy" if postcopy else f"iteration {reception.iterations}"
+        )
 
 
 def render(report: ReceiveReport) -> None:
