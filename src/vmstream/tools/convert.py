@@ -44,6 +44,7 @@ __all__ = [
     "Options",
     "WrittenFile",
     "convert",
+    "ram_writer",
 ]
 
 CHECKED_SIZE = 256 << 20
@@ -319,7 +320,7 @@ def _written(
         sinks = [
             _sink(file, options, len(head), out.parent) for file in output.files_by_name.values()
         ]
-        _pour(stream, _ram_writer(stream, options, len(head)), sinks, options, total, advance)
+        _pour(stream, ram_writer(stream, options, len(head)), sinks, options, total, advance)
         yield output
 
 
@@ -365,7 +366,15 @@ def _pour(
         sink.finish()
 
 
-def _ram_writer(stream: Stream, options: Options, origin: int) -> RamWriter:
+def ram_writer(stream: Stream, options: Options, origin: int) -> RamWriter:
+    """What writes a stream's memory in a form.
+
+    Args:
+        origin: position in the output's file of the stream's first byte.
+
+    Raises:
+        Unsupported: the guest has no such form.
+    """
     blocks = block_list(stream)
     flat = any(s.name == "ram" and s.version == 3 for s in stream.sections)
     if options.form == Form.PLAIN:
