@@ -274,7 +274,11 @@ class VariableBuffer(Field):
 
 
 class Bitmap(Field):
-    """Bits as be64 words, least significant bit first; the value is an int whose bit i is bit i."""
+    """Bits as be64 words, least significant bit first; the value is an int whose bit i is bit i.
+
+    What a last word holds above the declared bits is dropped on load: no bit of the
+    bitmap is there, and QEMU looks at none.
+    """
 
     def __init__(self, bits: str | int, *, maximum: int | None = None, **common: Any) -> None:
         super().__init__(**common)
@@ -306,7 +310,7 @@ class Bitmap(Field):
             bits = loading.count(self, state, self.bits, 1, self.maximum, unit_bits=1)
         raw = bytes(loading.take((bits + 63) // 64 * 8))
         words = b"".join(raw[at : at + 8][::-1] for at in range(0, len(raw), 8))
-        setattr(state, self.attribute, int.from_bytes(words, "little"))
+        setattr(state, self.attribute, int.from_bytes(words, "little") & (1 << bits) - 1)
 
 
 class _Elements(Field):
