@@ -136,7 +136,11 @@ class Saving:
         for declared in type(state).subsection_fields:
             if not declared.wanted(state):
                 continue
-            part: State = getattr(state, declared.attribute)
+            part: State | None = getattr(state, declared.attribute)
+            if part is None:
+                raise ValueError(
+                    f"{self.path(declared.attribute)}: it is needed, but there is none"
+                )
             name = part.name.encode()
             self.out += bytes((_SUBSECTION, len(name))) + name + struct.pack(">I", part.version)
             self._path.append(declared.attribute)
