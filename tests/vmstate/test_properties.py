@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vmstream import vmstate
 from vmstream.errors import StreamError
-from vmstream.vmstate import fields
+from vmstream.vmstate import containers, fields
 from vmstream.vmstate import values as decoded
 from vmstream.vmstate.decode import decode
 from vmstream.vmstate.description import DeviceDescription, StreamDescription
@@ -426,7 +426,7 @@ def holds(node: decoded.Struct, state: Any, version: int) -> None:
     for item, name in zip(state.fields, shown_names(state), strict=True):
         value = getattr(state, item.attribute)
         empty = isinstance(item, fields.VariableArray) and not value
-        if isinstance(item, fields.Validation) or empty or not item.present(state, version):
+        if isinstance(item, containers.Validation) or empty or not item.present(state, version):
             continue
         shown += 1
         agrees(node.members[name], item, value, state)
@@ -447,12 +447,12 @@ def agrees(node: Any, item: Any, value: Any, state: Any) -> None:
         assert node.value == save(value)
     elif isinstance(item, fields.Struct):
         holds(node, value, item.version or type(value).version)
-    elif isinstance(item, fields.Tmp):
+    elif isinstance(item, containers.Tmp):
         assert len(node.members) == 1
-    elif isinstance(item, fields.Queue):
+    elif isinstance(item, containers.Queue):
         for inner, one in zip(node, value, strict=True):
             holds(inner, one, type(one).version)
-    elif isinstance(item, fields.Tree):
+    elif isinstance(item, containers.Tree):
         for inner, (key, one) in zip(node, value, strict=True):
             holds(inner.members["value"], one, type(one).version)
             if isinstance(key, State):
