@@ -11,7 +11,8 @@ from itertools import chain
 from typing import Any, cast
 
 from vmstream.vmstate.batch import Batch, layout
-from vmstream.vmstate.fields import Field, Opaque, Queue, Scalar, Struct, Tree, Validation
+from vmstream.vmstate.containers import Queue, Tree, Validation
+from vmstream.vmstate.fields import Field, Opaque, Scalar, Struct
 from vmstream.vmstate.refusals import (
     CountTooLarge,
     EndsEarly,

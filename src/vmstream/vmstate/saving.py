@@ -13,21 +13,11 @@ from typing import Any, cast
 
 from vmstream.errors import Unsupported
 from vmstream.vmstate.batch import Batch, layout
+from vmstream.vmstate.containers import Queue, Tmp, Tree
 from vmstream.vmstate.description import Description
 from vmstream.vmstate.description import Field as Entry
 from vmstream.vmstate.dialect import NEWEST, Dialect
-from vmstream.vmstate.fields import (
-    Field,
-    Names,
-    Opaque,
-    Private,
-    Queue,
-    Scalar,
-    Struct,
-    Tmp,
-    Tree,
-    named,
-)
+from vmstream.vmstate.fields import Field, Names, Opaque, Private, Scalar, Struct, named
 from vmstream.vmstate.state import State
 
 __all__ = ["Saving", "save", "save_described"]
@@ -136,7 +126,11 @@ class Saving:
         for declared in type(state).subsection_fields:
             if not declared.wanted(state):
                 continue
-            part: State = getattr(state, declared.attribute)
+            part: State | None = getattr(state, declared.attribute)
+            if part is None:
+                raise ValueError(
+                    f"{self.path(declared.attribute)}: it is needed, but there is none"
+                )
             name = part.name.encode()
             self.out += bytes((_SUBSECTION, len(name))) + name + struct.pack(">I", part.version)
             self._path.append(declared.attribute)
