@@ -61,3 +61,14 @@ def test_character_devices_keep_their_id_and_touch_nothing() -> None:
 )
 def test_the_machine_type_a_command_asks_for(words: list[str], machine: str | None) -> None:
     assert machine_of(words) == machine
+
+
+@pytest.mark.parametrize(
+    ("value", "private"),
+    [
+        ("memory-backend-file,id=m,mem-path=/m,share=on", "share=off"),
+        ('{"qom-type":"memory-backend-memfd","id":"m","share":true}', '"share":false'),
+    ],
+)
+def test_memory_that_a_guest_may_share_is_mapped_privately(value: str, private: str) -> None:
+    assert private in made_private(["qemu", "-object", value])[2]

@@ -80,6 +80,8 @@ def _kept(words: Sequence[str]) -> Iterator[str]:
             yield _harmless_chardev(next(remaining, ""))
         elif name in ("serial", "parallel"):
             yield _harmless_serial(next(remaining, ""))
+        elif name == "object":
+            yield _private_memory(next(remaining, ""))
 
 
 def _harmless_chardev(value: str) -> str:
@@ -88,6 +90,17 @@ def _harmless_chardev(value: str) -> str:
     if backend in _FREE or named is None:
         return value
     return f"null,id={named[1]}"
+
+
+def _private_memory(value: str) -> str:
+    """Memory in a file that a running guest may share is mapped privately."""
+    if "memory-backend" not in value:
+        return value
+    return re.sub(r'(share=)(on|yes|y|true)\b|("share"\s*:\s*)true', _not_shared, value)
+
+
+def _not_shared(found: re.Match[str]) -> str:
+    return f"{found[1]}off" if found[1] else f"{found[3]}false"
 
 
 def _harmless_serial(value: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct as structs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from vmstream.vmstate.dialect import Dialect
@@ -76,7 +77,7 @@ class Field(ABC):
         self._names = wire_name
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.attribute = name
+        self.attribute = intern(name)  # as names in code are: then looking it up is fast
 
     def wire_name(self, dialect: Dialect) -> str | None:
         """The field's name in the description that a QEMU version writes.
@@ -356,14 +357,16 @@ class _Elements(Field):
 
     def _load_all(self, loading: Loading, state: State, count: int) -> list[Any]:
         element = self.element
+        own = getattr(state, self.attribute)
+        if isinstance(element, Struct):
+            return loading.states(self, state, element, own[:count], count)
         if isinstance(element, Scalar) and element.rule is None:
             raw = loading.take(count * element.codec.size)
             return list(structs.unpack(f"{element.order}{count}{element.format}", raw))
         values = []
         for number in range(count):
             with loading.inside(f"{self.attribute}[{number}]"):
-                own = self.hand_down(state, element.default()) if self.given else None
-                values.append(loading.element(element, own))
+                values.append(loading.element(element, *own[number : number + 1]))
         return values
 
 

@@ -15,11 +15,12 @@ from vmstream.stream.devices import Device, Devices
 from vmstream.stream.stream import Stream
 from vmstream.tools.check.declared import differences, stands_for
 from vmstream.tools.check.history import Release, at_least, knows
-from vmstream.tools.check.pci import fixed_parts
+from vmstream.tools.check.pci import config_findings
 from vmstream.tools.check.place import offset_of
 from vmstream.tools.check.ram import check_blocks
 from vmstream.tools.check.remedies import remedy
 from vmstream.tools.check.sentences import sentence, text_of_qemu
+from vmstream.tools.check.virtio import check_virtio, is_virtio
 from vmstream.tools.findings import Basis, Finding, Severity
 from vmstream.tools.schema_changes import Change, Kind
 from vmstream.vmstate.description import Description
@@ -178,7 +179,10 @@ def _device(device: Device, theirs: Devices, other: Stream) -> Iterator[Finding]
     if section.version < twin.section.version:
         yield _older(device, twin)
     yield from _layout(device, twin, at_least(other))
-    yield from _values(device, twin)
+    if is_virtio(device):
+        yield from check_virtio(device, twin)
+    else:
+        yield from _values(device, twin)
 
 
 def _older(device: Device, twin: Device) -> Finding:
@@ -332,7 +336,8 @@ def _values(device: Device, twin: Device) -> Iterator[Finding]:
         elif node.type == LESS_OR_EQUAL and node.value > mine.value:
             yield _unequal(device, path, offset, node, mine, "must not be more")
         elif node.type == "pci config":
-            yield from _configuration_space(device, path, offset, bytes(raw), bytes(mine.raw))
+            key = device.section.key
+            yield from config_findings(key, path, offset, bytes(raw), bytes(mine.raw))
 
 
 def _unequal(
@@ -350,28 +355,3 @@ def _unequal(
         remedy="give both devices the same properties",
         qemu_text=f"{node.value:x} != {mine.value:x}",
     )
-
-
-def _configuration_space(
-    device: Device, path: str, offset: int, ours: bytes, theirs: bytes
-) -> Iterator[Finding]:
-    expected = {(name, at): value for name, at, value in fixed_parts(theirs)}
-    for name, at, value in fixed_parts(ours):
-        own = expected.get((name, at))
-        if own is None or own == value:
-            continue
-        first = next((i for i in range(at, at + 4) if ours[i] != theirs[i]), at)
-        yield _finding(
-            "pci-config",
-            Severity.BREAKS,
-            f"the PCI {name} is {value:#x} in the stream and {own:#x} at the destination",
-            device=device.section.key,
-            field=path,
-            offset=offset + first,
-            source=value,
-            destination=own,
-            remedy="give both devices the same model and properties",
-            qemu_text=f"get_pci_config_device: Bad config data: i={first:#x} "
-            f"read: {ours[first]:x} device: {theirs[first]:x}",
-        )
-        return

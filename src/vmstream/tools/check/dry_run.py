@@ -30,6 +30,9 @@ TIMEOUT = 60.0
 """Seconds until a destination that says nothing is given up."""
 
 INACTIVE = "late-block-activate"
+WANTS_MEMORY = "kvm-tpr-opt"
+"""The device that looks for its option ROM in guest memory (``hw/i386/vapic.c``)."""
+
 ENCODINGS = frozenset({"compress", "multifd", "mapped-ram", "postcopy-ram", "postcopy-preempt"})
 """Capabilities about how memory travels; the replay sends it plainly."""
 
@@ -71,7 +74,14 @@ def dry_run(
     chosen = set(needed(stream) if capabilities is None else capabilities)
     pieces = list(replay(stream, chosen, ring_pages(stream)))
     run = asyncio.run(offer(words_of(command), pieces, chosen - ENCODINGS, timeout=timeout))
+    if not run.loaded and WANTS_MEMORY in run.messages and _memory_elsewhere(stream):
+        run = replace(run, loaded=None)
     return replace(run, left_out=tuple(left_out(stream)))
+
+
+def _memory_elsewhere(stream: Stream) -> bool:
+    """Whether ``x-ignore-shared`` left memory out that a device may look at."""
+    return any(block.elsewhere for block in stream.memory)
 
 
 async def offer(

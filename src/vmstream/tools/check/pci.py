@@ -10,7 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-__all__ = ["Part", "fixed_parts"]
+from vmstream.tools.findings import Basis, Finding, Severity
+
+__all__ = ["Part", "config_findings", "fixed_parts"]
 
 Part = tuple[str, int, int]
 """Name, offset, value of one fixed part."""
@@ -31,6 +33,41 @@ _AER = 0x0001
 _AER_WRITABLE = 0x001FF030
 """Uncorrectable errors that a guest can mask (``hw/pci/pcie_aer.c``, PCI_ERR_UNC_SUPPORTED)."""
 _MAX_CAPABILITIES = 64
+
+
+def config_findings(
+    device: str, path: str, offset: int, ours: bytes, theirs: bytes
+) -> Iterator[Finding]:
+    """The first part of a configuration space that the destination would refuse.
+
+    Args:
+        device: the section's key.
+        path: the field that holds the configuration space.
+        offset: where that stands in the stream.
+        ours: configuration space in the stream.
+        theirs: that of the destination.
+    """
+    expected = {(name, at): value for name, at, value in fixed_parts(theirs)}
+    for name, at, value in fixed_parts(ours):
+        own = expected.get((name, at), value)
+        if own == value:
+            continue
+        first = next((i for i in range(at, at + 4) if ours[i] != theirs[i]), at)
+        yield Finding(
+            "pci-config",
+            Severity.BREAKS,
+            f"the PCI {name} is {value:#x} in the stream and {own:#x} at the destination",
+            device=device,
+            field=path,
+            offset=offset + first,
+            source=value,
+            destination=own,
+            remedy="give both devices the same model and properties",
+            qemu_text=f"get_pci_config_device: Bad config data: i={first:#x} "
+            f"read: {ours[first]:x} device: {theirs[first]:x}",
+            basis=Basis.STREAM,
+        )
+        return
 
 
 def fixed_parts(config: bytes) -> Iterator[Part]:

@@ -7,6 +7,7 @@ destination is started with: nothing here says that a stream loads.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
@@ -31,9 +32,12 @@ from vmstream.vmstate.schema import Schema
 
 __all__ = ["check_schema", "parting", "uncertain"]
 
-BY_HAND = frozenset({"ide"})
-"""State of devices on a bus that no schema of some QEMUs has: its registration is by hand
-(``vmstate_register``; ``hw/ide/piix.c`` until 7.2)."""
+BY_HAND = re.compile(r"ide|eeprom|i82\d{3}\w*")
+"""State of PCI devices that no schema has: it is registered by hand (``vmstate_register`` in
+``hw/ide/piix.c`` until 7.2, ``hw/net/eepro100.c``, ``hw/nvram/eeprom93xx.c``)."""
+
+PCI_PATH = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}[.:].*/")
+"""What the idstr of a PCI device begins with."""
 
 CODES = {
     Kind.VERSION: "section-version",
@@ -150,7 +154,8 @@ def _device(
 def _undeclared(device: Device, older: Release | None) -> Iterator[Finding]:
     section = device.section
     name = suffix(section.name)
-    if section.name != name and name not in BY_HAND and not device.old_style:
+    on_bus = PCI_PATH.match(section.name) is not None
+    if on_bus and not BY_HAND.fullmatch(name) and not device.old_style:
         yield _finding(
             "section-unknown",
             Severity.BREAKS,

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Write docs/verdicts.md: what `check` says of every recorded pair, beside what came of it.
+
+Usage: verdicts.py FOLDER [VERSION=QEMU]...
+
+FOLDER holds recorded pairs (``pair-*`` with ``dest.json``), other recorded
+streams and schemas. VERSION=QEMU names the installed program of a version
+(``7.2=/usr/bin/qemu-system-x86_64``): only for those can the destination itself,
+and a stream of its own, be asked. Where a version is not installed, a recorded
+stream of that version and machine type stands for it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vmstream.engine.own_stream import own_stream
+from vmstream.stream.stream import Stream
+from vmstream.tools.check.check import CheckReport, check
+from vmstream.tools.open import open_stream
+from vmstream.tools.schema import read_schema
+
+OUTPUT = Path(__file__).parent.parent / "docs" / "verdicts.md"
+TRUTH = {"ok": "loads", "fail": "fails"}
+LEVELS = ("schema", "stream", "destination")
+
+HEAD = """# Verdicts on recorded pairs
+
+A stream of one QEMU was given to another, and what came of it was recorded.
+`vmstream check` is asked the same at each of its levels: by the destination's
+schema alone, by a stream that the destination wrote, and by the destination
+itself. `-` stands where a level could not be asked, because that QEMU is not
+installed and no recorded stream has its version and machine type.
+
+This page is written by `tools/verdicts.py`.
+
+"""
+
+
+def destination(pair: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((pair / "dest.json").read_text())
+    return facts
+
+
+def stand_ins(folder: Path) -> dict[tuple[str, str], Path]:
+    """A recorded stream for each version and machine type, the smallest."""
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted(folder.glob("bios-*/truth.json")):
+        facts = json.loads(path.read_text())
+        schema = read_schema(folder / facts["schema"])
+        found.setdefault((facts["version"], schema.machine), path.parent / "stream.mig.zst")
+    return found
+
+
+def verdicts(
+    folder: Path, pair: Path, qemus: dict[str, str], others: dict[tuple[str, str], Path]
+) -> tuple[dict[str, CheckReport], Stream]:
+    facts = destination(pair)
+    stream = open_stream(pair / "stream.mig.zst")
+    schema = read_schema(folder / facts["schema"])
+    given = {"capabilities": facts["capabilities"]}
+    reports = {"schema": check(stream, schema=schema, **given)}
+    qemu = qemus.get(facts["version"])
+    if qemu is not None:
+        words = [qemu, *shlex.split(facts["command_line"])[1:]]
+        with open_stream(own_stream(words)) as other:
+            reports["stream"] = check(stream, other=other, **given)
+        reports["destination"] = check(stream, qemu=words, **given)
+    elif path := others.get((facts["version"], schema.machine)):
+        with open_stream(path) as other:
+            reports["stream"] = check(stream, schema=schema, other=other, **given)
+    return reports, stream
+
+
+def rows(folder: Path, qemus: dict[str, str], counts: Counter[tuple[str, str]]) -> Iterator[str]:
+    others = stand_ins(folder)
+    for pair in sorted(folder.glob("pair-*")):
+        truth = TRUTH[destination(pair)["outcome"]]
+        reports, stream = verdicts(folder, pair, qemus, others)
+        cells = []
+        for level in LEVELS:
+            report = reports.get(level)
+            cells.append(report.verdict if report else "-")
+            if report:
+                right = report.verdict in (truth, "unknown")
+                counts[level, "unknown" if report.verdict == "unknown" else str(right)] += 1
+        cause = ""
+        if truth == "fails":
+            strongest = list(reports.values())[-1]
+            found = [finding for finding in strongest.findings if finding.severity == "breaks"]
+            found = found or list(strongest.findings)
+            cause = f"`{found[0].code}` {found[0].message}" if found else ""
+        stream.close()
+        name = pair.name.removeprefix("pair-")
+        yield f"| {name} | {truth} | {' | '.join(cells)} | {cause} |"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]).resolve()
+    qemus = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    counts: Counter[tuple[str, str]] = Counter()
+    with tempfile.TemporaryDirectory() as work:
+        disk = Path(work) / "boot.img"
+        disk.touch()
+        # The recorded commands name their disk by this relative path.
+        import os
+
+        os.chdir(work)
+        with disk.open("wb") as file:
+            file.truncate(1 << 20)
+        table = list(rows(folder, qemus, counts))
+    lines = [
+        HEAD,
+        "| level | right | unknown | wrong |\n|---|---:|---:|---:|\n",
+        *(
+            f"| {level} | {counts[level, 'True']} | {counts[level, 'unknown']} "
+            f"| {counts[level, 'False']} |\n"
+            for level in LEVELS
+        ),
+        "\n| pair | truth | schema | stream | destination | cause, by the strongest level |\n",
+        "|---|---|---|---|---|---|\n",
+        "\n".join(table),
+        "\n",
+    ]
+    OUTPUT.write_text("".join(lines))
+    print(f"{len(table)} pairs to {OUTPUT}")
+
+
+if __name__ == "__main__":
+    main()
