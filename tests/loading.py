@@ -19,7 +19,9 @@ __all__ = ["arguments", "assert_same_guest", "loaded"]
 def arguments(case: Case) -> list[str]:
     """Of a destination for a case: those of its source, with memory of its own."""
     line = case.truth["command_line"].partition(" -S ")[0]
-    line = re.sub(r"memory-backend-file,(\S*?),share=on,mem-path=\S+", r"memory-backend-ram,\1", line)
+    line = re.sub(
+        r"memory-backend-file,(\S*?),share=on,mem-path=\S+", r"memory-backend-ram,\1", line
+    )
     return [*shlex.split(line)[1:], "-incoming", "defer"]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -53,6 +55,8 @@ MAX_CHANNELS = 255
 _GZIP = 31
 """Window bits that ask zlib for gzip's format."""
 _CHUNK = 1 << 20
+_AHEAD = 3
+"""Pieces, of a few MiB at most, that wait to be written while the next one is made."""
 
 Advance = Callable[[int, int | None], None]
 
@@ -358,10 +362,16 @@ def _pour(
     advance: Advance | None,
 ) -> None:
     head = configuration(stream, mapped=options.form == Form.MAPPED_RAM)
-    for piece in rewritten(stream, ram, head):
-        sinks[piece.channel].put(piece)
-        if advance is not None:
-            advance(ram.done, total)
+    pending: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as writer:  # reading and writing both wait without the GIL
+        for piece in rewritten(stream, ram, head):
+            pending.append(writer.submit(sinks[piece.channel].put, piece))
+            if len(pending) > _AHEAD:
+                pending.popleft().result()
+            if advance is not None:
+                advance(ram.done, total)
+        for last in pending:
+            last.result()
     for sink in sinks:
         sink.finish()
 
