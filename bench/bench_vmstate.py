@@ -7,10 +7,8 @@ Every figure stands beside its reference, measured in the same run.
 
 from __future__ import annotations
 
-import os
 import random
 import struct
-import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +17,7 @@ from typing import Any
 
 import pytest
 
-from corpus import Case, cases
 from figures import Figures
-from measuring import Measure
-from vmstream import open as open_stream
 from vmstream import vmstate
 
 Benchmark = Any

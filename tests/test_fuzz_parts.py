@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from container_writers import libvirt_image
 
 import vmstream
 from builders import END, HEADER, configuration, device
+from container_writers import libvirt_image
 from corpus import Case, cases
 from vmstream.errors import StreamError
 from vmstream.render.json import dump

@@ -117,9 +117,7 @@ def drop_section(events: Events, chance: random.Random) -> str:
         description["devices"].remove(_of(description, section))
 
     _describe(events, change)
-    end = next(
-        n for n in range(number, len(events)) if isinstance(events[n], SectionEnd)
-    )
+    end = next(n for n in range(number, len(events)) if isinstance(events[n], SectionEnd))
     del events[number : end + 1]
     return section.idstr
 
@@ -152,9 +150,7 @@ def block_name(events: Events, chance: random.Random) -> str:
     for later, event in enumerate(events):
         names = getattr(event, "names", None)
         if names is not None:
-            events[later] = replace(
-                event, names=[n + "x" if n == name else n for n in names]
-            )
+            events[later] = replace(event, names=[n + "x" if n == name else n for n in names])
     return name
 
 

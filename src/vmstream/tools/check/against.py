@@ -103,8 +103,7 @@ def _configuration(stream: Stream, other: Stream) -> Iterator[Finding]:
             source=ours.machine,
             destination=theirs.machine,
             remedy=f"start the destination with -M {ours.machine}",
-            qemu_text=f"Machine type received is '{ours.machine}' and local is "
-            f"'{theirs.machine}'",
+            qemu_text=f"Machine type received is '{ours.machine}' and local is '{theirs.machine}'",
         )
     bits = (ours.target_page_bits, theirs.target_page_bits)
     if None not in bits and bits[0] != bits[1]:
