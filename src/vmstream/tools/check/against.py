@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from vmstream.stream.devices import Device, Devices
 from vmstream.stream.stream import Stream
+from vmstream.tools.check.arm import check_registers
 from vmstream.tools.check.declared import differences, stands_for
 from vmstream.tools.check.history import Release, at_least, knows
 from vmstream.tools.check.pci import config_findings
@@ -327,6 +328,7 @@ def _values(device: Device, twin: Device) -> Iterator[Finding]:
     """Values that the destination compares with its own."""
     if device.decoded is None or twin.decoded is None:
         return
+    yield from check_registers(device, twin)
     theirs = {path: node for path, _, _, node in walk(twin.decoded.value)}
     for path, offset, raw, node in walk(device.decoded.value):
         mine = theirs.get(path)
