@@ -22,9 +22,8 @@ def check_registers(device: Device, twin: Device) -> Iterator[Finding]:
     """Registers of the stream's processor that the destination's has not."""
     if device.decoded is None or twin.decoded is None or INDEXES not in device.decoded.value:
         return
-    ours = device.decoded.value.at(INDEXES)
-    theirs = twin.decoded.value.get(INDEXES, ())
-    missing = {int(index) for index in ours.value} - {int(index) for index in theirs}
+    ours, theirs = (list(d.value.get(INDEXES, ())) for d in (device.decoded, twin.decoded))
+    missing = {int(index) for index in ours} - {int(index) for index in theirs}
     if not missing:
         return
     section = device.section
@@ -35,8 +34,8 @@ def check_registers(device: Device, twin: Device) -> Iterator[Finding]:
         "has not",
         device=section.key,
         field=INDEXES,
-        offset=ours.offset,
-        source=len(ours.value),
+        offset=device.decoded.value.at(INDEXES).offset,
+        source=len(ours),
         destination=len(theirs),
         remedy="give the destination the source's processor model (-cpu)",
         qemu_text=f"error while loading state for instance {section.instance_id:#x} "
