@@ -23,7 +23,7 @@ VERBS = {
     "relay": "stand between a source and a destination: record, time line, faults",
     "check": "will a given destination load it; if not, which field breaks",
     "convert": "the same guest in another form: plain, mapped-ram, multifd, a libvirt image",
-    "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
+    "schema": "show, diff or obtain what device state QEMUs declare (-dump-vmstate)",
 }
 
 USAGE = """\
