@@ -24,7 +24,7 @@ VERBS = {
     "check": "will a given destination load it; if not, which field breaks",
     "convert": "the same guest in another form: plain, mapped-ram, multifd, a libvirt image",
     "explain": "why a migration failed, from a log",
-    "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
+    "schema": "show, diff or obtain what device state QEMUs declare (-dump-vmstate)",
 }
 
 USAGE = """\
