@@ -67,8 +67,12 @@ def placed(
             source=cause.source,
             destination=cause.destination,
             remedy=cause.remedy or finding.remedy,
-            message=f"{finding.message}. The layouts part here: {cause.message}",
-            details=(*(f"or: {f.field}: {f.message}" for f in behind[1:5]), *finding.details),
+            message=cause.message,
+            details=(
+                finding.message,
+                *(f"or: {f.field}: {f.message}" for f in behind[1:5]),
+                *finding.details,
+            ),
         )
     ]
 
