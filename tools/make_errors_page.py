@@ -34,7 +34,7 @@ def page() -> str:
 def entry(message: Message) -> str:
     role = "" if message.role == "cause" else f" *({message.role})*"
     return (
-        f"\n`{message.text}`{role}\n"
+        f"\n`{message.shown}`{role}\n"
         f": {message.meaning[0].upper()}{message.meaning[1:]}.\n"
         f"  *What to do*: {message.remedy}. *Source*: {message.source}.\n"
     )

@@ -125,7 +125,7 @@ def _block(finding: Finding, stream: Stream) -> Finding:
 def _explained(finding: Finding, line: Line, stream: Stream | None) -> Finding:
     if finding.code == "virtio-features":
         return replace(finding, details=(*_bits(finding), *finding.details))
-    if finding.code == "pci-config":
+    if finding.code == "pci-config" and "offset" in line.values:
         return _register(finding, line, stream)
     return finding
 
