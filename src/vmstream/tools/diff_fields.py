@@ -123,15 +123,40 @@ def _walk(old: Struct, new: Struct, keep: Keep) -> Iterator[Change]:
 def _members(path: str, a: Struct, b: Struct) -> list[_Pair]:
     """Members, then subsections, of either; what only ``b`` has comes last of each."""
     prefix = f"{path}." if path else ""
-    fields = [
-        _Pair(prefix + name, a.members.get(name), b.members.get(name))
-        for name in dict.fromkeys((*a.members, *b.members))
+    other_names = _renamed(a.members, b.members)
+    paired = {name: b.members.get(other_names.get(name, name)) for name in a.members}
+    fields = [_Pair(prefix + name, a.members[name], member) for name, member in paired.items()]
+    fields += [
+        _Pair(prefix + name, None, member)
+        for name, member in b.members.items()
+        if name not in a.members and name not in other_names.values()
     ]
     subsections = [
         _Pair(prefix + name, a.subsections.get(name), b.subsections.get(name), subsection=True)
         for name in dict.fromkeys((*a.subsections, *b.subsections))
     ]
     return fields + subsections
+
+
+def _renamed(mine: dict[str, Value], theirs: dict[str, Value]) -> dict[str, str]:
+    """Members that QEMU called otherwise when it wrote ``theirs``: names there by names here.
+
+    Of those without a namesake, in their order: structs of one type, or fields of
+    the same bytes.
+    """
+    lone = [name for name in mine if name not in theirs]
+    others = [name for name in theirs if name not in mine]
+    return {
+        name: other
+        for name, other in zip(lone, others, strict=False)
+        if _same_thing(mine[name], theirs[other])
+    }
+
+
+def _same_thing(a: Value, b: Value) -> bool:
+    if isinstance(a, Struct) and isinstance(b, Struct):
+        return a.type == b.type
+    return len(a.raw) > 0 and a.raw == b.raw
 
 
 def _only(pair: _Pair, keep: Keep) -> Iterator[Change]:

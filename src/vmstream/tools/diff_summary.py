@@ -50,7 +50,8 @@ def _identical(report: StreamDiff) -> str:
         said += " as far as both can be read"
     left_out = []
     if report.quieted:
-        left_out.append(f"{counted(len(report.quieted), 'field')} that always move")
+        verb = "moves" if len(report.quieted) == 1 else "move"
+        left_out.append(f"{counted(len(report.quieted), 'field')} that always {verb}")
     if report.ignored:
         left_out.append(f"{report.ignored:,} ignored")
     if left_out:
@@ -79,9 +80,17 @@ def _setup(report: StreamDiff) -> list[str]:
         found = sum(section.kind is kind for section in report.sections)
         if found:
             said.append(counted(found, noun))
-    resized = [block for block in report.memory.blocks if block.resized] if report.memory else []
-    if resized:
-        said.append(f"{counted(len(resized), 'RAM block')} of another size")
+    blocks = report.memory.blocks if report.memory is not None else ()
+    for what, found in (
+        ("only in A", sum(block.new_size is None for block in blocks)),
+        ("only in B", sum(block.old_size is None for block in blocks)),
+        (
+            "of another size",
+            sum(None not in (b.old_size, b.new_size) and b.resized for b in blocks),
+        ),
+    ):
+        if found:
+            said.append(f"{counted(found, 'RAM block')} {what}")
     return said
 
 
