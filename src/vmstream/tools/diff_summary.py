@@ -14,8 +14,8 @@ from vmstream.tools.diff_report import (
 
 __all__ = ["counted", "summary"]
 
-_MOMENT = 0.5
-"""Part of the pages with content that may differ where it is still called the same guest."""
+_MOMENT = 0.25
+"""Part of the bytes of memory that may differ where it is still called the same guest."""
 
 
 def summary(report: StreamDiff) -> StreamDiff:
@@ -40,7 +40,7 @@ def _summary(report: StreamDiff) -> str:
         return "the machine is set up differently: " + ", ".join(setup + content)
     if not content:
         return "the same state, sent differently: " + ", ".join(map(_head, report.heads))
-    verb = "differs" if content[-1].startswith("1 ") else "differ"
+    verb = "differs" if len(content) == 1 and content[0].startswith("1 ") else "differ"
     return f"{_same(report)}: {' and '.join(content)} {verb}"
 
 
@@ -129,4 +129,4 @@ def _same(report: StreamDiff) -> str:
 
 
 def _mostly_same(memory: MemoryDiff) -> bool:
-    return memory.differing <= _MOMENT * memory.content
+    return memory.bytes <= _MOMENT * memory.content * memory.page_size
