@@ -37,9 +37,9 @@ def changed(tmp_path: Path) -> Path:
             places.append(node.offset + len(node.raw) - 1)
     for place in places:
         data[place] ^= 1
-    path = tmp_path / "changed.mig"
-    path.write_bytes(data)
-    return path
+    target = tmp_path / "changed.mig"
+    target.write_bytes(data)
+    return target
 
 
 def test_identical_is_0(capsys: pytest.CaptureFixture[str]) -> None:

@@ -282,7 +282,8 @@ def render_hex(lines: Iterable[HexLine]) -> None:
 def _left_out(report: StreamDiff) -> None:
     said = []
     if report.quieted:
-        said.append(f"{count(len(report.quieted), 'field')} that always move (--all)")
+        verb = "moves" if len(report.quieted) == 1 else "move"
+        said.append(f"{count(len(report.quieted), 'field')} that always {verb} (--all)")
     if report.ignored:
         said.append(f"{count(report.ignored, 'difference')} by --ignore")
     if said and not report.identical:
