@@ -7,13 +7,17 @@ Every figure stands beside its reference, measured in the same run.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
+import runpy
 import struct
 import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from timeit import repeat
 from typing import Any
 
@@ -24,12 +28,17 @@ from figures import Figures
 from measuring import Measure
 from vmstream import open as open_stream
 from vmstream import vmstate
+from vmstream.tools.show import show
 
 Benchmark = Any
 
 FIELDS = 10_000
 STRUCTS = 1_000
 ROUNDS = 100
+DECODINGS = 10
+PEER_DECODINGS = 3
+DECODE_TIMES = 5.0
+"""How many times faster than analyze-migration.py all devices are decoded, in one process."""
 STRUCT_LIMIT = 3.0
 """Times what ``struct`` takes for the same values, ready in a tuple, by one compiled format."""
 OBJECTS_LIMIT = 6.0
@@ -130,3 +139,54 @@ def _compare(
     figure = figures.add(name, seconds * 1e6, "us", "struct", reference * 1e6)
     assert figure.ratio is not None
     assert figure.ratio <= (OBJECTS_LIMIT if make is structs else STRUCT_LIMIT)
+
+
+def richest() -> Case:
+    """The recorded stream with most bytes of device state."""
+
+    def size(case: Case) -> int:
+        with open_stream(case.main) as stream:
+            return sum(len(device.data) for device in stream.devices)
+
+    return max((case for case in cases() if case.name.startswith("devices-")), key=size)
+
+
+def decode_devices(path: Path) -> dict[str, Any]:
+    """From the file to the values of every field of every device."""
+    with open_stream(path) as stream:
+        report = show(stream)
+    assert report.sound
+    return {device.key: device.plain(full=True) for device in report.devices}
+
+
+def test_decoding_of_the_richest_stream(
+    benchmark: Benchmark, figures: Figures, measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = richest()
+    devices = benchmark.pedantic(decode_devices, (case.main,), rounds=DECODINGS, warmup_rounds=1)
+    ours = min(repeat(lambda: decode_devices(case.main), number=1, repeat=DECODINGS))
+    name = f"decoding of {case.name} ({len(devices)} devices)"
+    peer = os.environ.get("VMSTREAM_ANALYZE_MIGRATION")
+    if not peer:
+        figures.add(name, ours * 1e3, "ms")
+        pytest.skip("VMSTREAM_ANALYZE_MIGRATION names no copy of analyze-migration.py")
+    # The script does what it is told while it is imported: here the least, to have its class.
+    monkeypatch.setattr(sys, "argv", [peer, "-d", "desc", "-f", str(case.main)])
+    with contextlib.redirect_stdout(io.StringIO()):
+        analyze = runpy.run_path(peer)["MigrationDump"]
+
+    def their_decoding() -> None:
+        dump = analyze(str(case.main))
+        dump.read()
+        assert len(dump.getDict()) >= len(devices)
+
+    theirs = min(repeat(their_decoding, number=1, repeat=PEER_DECODINGS))
+    figures.add(name, ours * 1e3, "ms", "analyze-migration.py", theirs * 1e3)
+    command = [sys.executable, "-m", "vmstream", "show", case.main, "--json"]
+    whole = min(measure(command).cpu_seconds for _ in range(DECODINGS))
+    peer_command = [sys.executable, peer, "-f", case.main]
+    peer_whole = min(measure(peer_command).cpu_seconds for _ in range(PEER_DECODINGS))
+    figures.add(
+        f"show of {case.name}, CPU", whole * 1e3, "ms", "analyze-migration.py", peer_whole * 1e3
+    )
+    assert theirs >= DECODE_TIMES * ours

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from vmstream._kernels import is_zero
+from vmstream._kernels import gather, is_zero
 from vmstream.errors import Unsupported
 from vmstream.stream.memory import Batch, Memory, PageState
 from vmstream.wire.mapped_ram import MappedRamHeader, bitmap_size
@@ -33,6 +33,7 @@ PAGES_ALIGNMENT = 1 << 20
 """Of a mapped-ram block's pages in the file (``MAPPED_RAM_FILE_OFFSET_ALIGNMENT``)."""
 _BATCH = 1024
 """Pages worked on together: 4 MiB of 4 KiB pages."""
+_ALIGNMENT = 4096
 _SHORT_HOLE = 4
 """Fewer zero pages in a row are written: a hole for each would cost more than it saves."""
 _ZERO, _PAGE, _CONTINUE = map(int, (RamFlag.ZERO, RamFlag.PAGE, RamFlag.CONTINUE))
@@ -227,13 +228,26 @@ class MappedRamWriter(RamWriter):
         return place
 
     def _content(self, batch: Batch, begin: int, end: int) -> list[Buffer]:
-        """The bytes of pages ``begin`` to ``end - 1`` of a batch, zeros between them included."""
-        size, data = self.page_size, batch.data
-        zero = bytes(size)
-        places = np.where(batch.state[begin:end] == PageState.CONTENT, batch.offsets[begin:end], -1)
-        if (np.diff(places) == size).all():
-            return [data[int(places[0]) : int(places[0]) + len(places) * size]]
-        return [data[at : at + size] if at >= 0 else zero for at in places.tolist()]
+        """The bytes of pages ``begin`` to ``end - 1`` of a batch, zeros between them included.
+
+        Page records stand at odd places, from which the kernel copies half as
+        fast as from aligned memory: so they are brought together first.
+        """
+        size, content = self.page_size, batch.state[begin:end] == PageState.CONTENT
+        places = np.where(content, batch.offsets[begin:end], 0)
+        if content.all() and (np.diff(places) == size).all():
+            return [batch.data[int(places[0]) : int(places[0]) + len(places) * size]]
+        pages = _aligned(len(places), size)
+        gather(batch.data, places, pages)
+        pages[~content] = 0
+        return [pages.reshape(-1).data]
+
+
+def _aligned(count: int, size: int) -> NDArray[np.uint8]:
+    """Room for pages that begins where a page of memory does."""
+    room = np.empty(count * size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + count * size].reshape(count, size)
 
 
 def _mark(flag: RamFlag) -> bytes:

@@ -208,7 +208,5 @@ def _report(
         reception.return_path,
         reception.postcopy,
         reception.pages_requested,
-        tuple(
-            ReceivedFile(file.kind, file.path.name, file.size) for file in reception.files
-        ),
+        tuple(ReceivedFile(file.kind, file.path.name, file.size) for file in reception.files),
     )

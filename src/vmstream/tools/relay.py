@@ -147,9 +147,7 @@ def _report(
     messages = tuple(
         Message(time, message.type.name, message.details()) for time, message in passing.messages
     )
-    refused = any(
-        message.name == "SHUT" and message.details.get("value") for message in messages
-    )
+    refused = any(message.name == "SHUT" and message.details.get("value") for message in messages)
     closed = [c.closed for c in passing.connections if c.closed is not None]
     reason = str(error) if error is not None else None
     if reason is None and refused:
@@ -168,9 +166,7 @@ def _report(
         line.downtime,
         line.postcopy is not None,
         tuple(
-            RelayedConnection(
-                c.number, c.kind, c.opened, c.closed, c.forward, c.backward, c.error
-            )
+            RelayedConnection(c.number, c.kind, c.opened, c.closed, c.forward, c.backward, c.error)
             for c in passing.connections
         ),
         tuple(line.sections),
