@@ -89,8 +89,6 @@ QUIET = (
     # PowerPC, m68k
     Quiet("spapr", "tb.guest_timebase", _CLOCK),
     Quiet("spapr", "tb.time_of_the_day_ns", _CLOCK),
-    Quiet("*", "*timebase.guest_timebase", _CLOCK),
-    Quiet("*", "*timebase.time_of_the_day_ns", _CLOCK),
     Quiet("rtc", "ns_offset", _OFFSET),
     *(
         Quiet(device, path, reason)
@@ -99,11 +97,12 @@ QUIET = (
             ("*timers*.counter_value", _COUNTER),
             ("*timers*.load_time", _STARTED),
             ("*timers*.next_irq_time", _TIMERS),
-            ("tick_offset", _OFFSET),
-            ("next_second", _TIMERS),
-            ("next_sixty_hz", _TIMERS),
         )
     ),
+    Quiet("cuda", "tick_offset", _OFFSET),
+    Quiet("q800-via1", "tick_offset", _OFFSET),
+    Quiet("q800-via1", "next_second", _TIMERS),
+    Quiet("q800-via1", "next_sixty_hz", _TIMERS),
     # Others
     Quiet("cpu", "env.cputm", "the processor timer of s390x"),
     Quiet("todclock", "*", _CLOCK),
