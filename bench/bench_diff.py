@@ -20,7 +20,7 @@ from measuring import PAGE, BigStream, Measure, Measured
 
 Benchmark = Any
 
-ROUNDS = 5
+ROUNDS = 4
 LIMIT = 4.0
 """Seconds for two streams of 2 GiB."""
 MEMORY_LIMIT = 160e6

@@ -349,6 +349,18 @@ def test_page_sizes_may_differ() -> None:
     assert "page size" in [head.path for head in report.heads]
 
 
+def test_what_no_record_holds_costs_no_time() -> None:
+    """A block list may claim more memory than anyone could walk through."""
+    blocks = {"a": 1 << 42}
+    far = (1 << 42) // PAGE - 1
+    one = toy(ram(blocks, zero(0, "a") + page(far, b"\1" * PAGE, "a")))
+    other = toy(ram(blocks, zero(0, "a") + page(far, b"\2" * PAGE, "a")))
+    memory = diff(one, other).memory
+    assert memory is not None
+    assert (memory.differing, memory.content) == (1, 1)
+    assert memory.blocks[0].first[0].start == far * PAGE
+
+
 def test_registers_are_told_of_processors_that_differ() -> None:
     stream = open_case(PC)
     node = stream.devices["cpu"].decoded.value.at("env.eip")  # type: ignore[union-attr]

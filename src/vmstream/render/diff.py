@@ -233,9 +233,7 @@ def _memory(memory: MemoryDiff) -> None:
     for block in memory.blocks:
         table.add_row(
             printable(block.name),
-            f"{block.pages:,}",
-            f"{block.bytes:,}",
-            f"{block.runs:,}",
+            *(f"{number:,}" if number else "" for number in (block.pages, block.bytes, block.runs)),
             _where(block),
         )
     out.print(table)

@@ -141,6 +141,11 @@ class Memory:
             self._fill(span, block, number * SPAN, start, out[done : done + count])
             done += count
 
+    def touched(self, block: int, first: int, count: int) -> bool:
+        """Whether any record may hold one of the pages; told by spans, so not sharply."""
+        spans = range(first // SPAN, (first + count - 1) // SPAN + 1)
+        return any(self._pieces.has(block, number) for number in spans)
+
     def batch(self, block: int, first: int, count: int) -> Batch:
         """Pages ``first`` on, at most up to the next multiple of :data:`SPAN`.
 
@@ -445,6 +450,10 @@ class _Pieces:
     def compressed(self, channel: int) -> bool:
         """Whether a channel's pages are compressed."""
         return channel in self._compressed
+
+    def has(self, block: int, number: int) -> bool:
+        """Whether any record touches a span."""
+        return block << 40 | number in self._where
 
     def span(self, block: int, number: int) -> _Span | None:
         """What the pages of one span end as; None when no record touches it."""

@@ -124,12 +124,13 @@ def _members(path: str, a: Struct, b: Struct) -> list[_Pair]:
     """Members, then subsections, of either; what only ``b`` has comes last of each."""
     prefix = f"{path}." if path else ""
     other_names = _renamed(a.members, b.members)
+    taken = set(other_names.values())
     paired = {name: b.members.get(other_names.get(name, name)) for name in a.members}
     fields = [_Pair(prefix + name, a.members[name], member) for name, member in paired.items()]
     fields += [
         _Pair(prefix + name, None, member)
         for name, member in b.members.items()
-        if name not in a.members and name not in other_names.values()
+        if name not in a.members and name not in taken
     ]
     subsections = [
         _Pair(prefix + name, a.subsections.get(name), b.subsections.get(name), subsection=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vmstream._kernels import gather
 from vmstream.errors import StreamError, Unsupported
 from vmstream.sources.files import DeviceFile
-from vmstream.stream.memory import Batch, Memory, PageState
+from vmstream.stream.memory import SPAN, Batch, Memory, PageState
 from vmstream.stream.stream import ByteSource, Stream
 from vmstream.tools.diff_report import BlockDiff, MemoryDiff, PageRun
 from vmstream.tools.diff_sieve import Sieve
@@ -68,9 +68,10 @@ class _MemoryComparison:
         self._same = _same_input(a, b)
         self._advance = advance
         self._page_size = max(self._a.page_size, self._b.page_size)
+        self._number_a, self._number_b = _numbers(self._a), _numbers(self._b)
         self._names = [
             name
-            for name in dict.fromkeys((*_numbers(self._a), *_numbers(self._b)))
+            for name in dict.fromkeys((*self._number_a, *self._number_b))
             if not sieve.ignores(RAM, name)
         ]
         self._shared = {
@@ -120,11 +121,24 @@ class _MemoryComparison:
             runs = self._a[name].runs()
             self._content += sum(r.size for r in runs if not r.zero) // self._page_size
             return
-        pages = -(-self._shared[name] // self._page_size)
-        step = max(_CHUNK // self._page_size, 1)
-        for first in range(0, pages, step):
-            self._chunk(name, first, min(step, pages - first), tally)
-            self._report_progress(0, (first + step) * self._page_size)
+        size, shared = self._page_size, self._shared[name]
+        pages, step = -(-shared // size), max(_CHUNK // size, 1)
+        window = SPAN * size // min(self._a.page_size, self._b.page_size)
+        for start in range(0, pages, window):
+            end = min(start + window, pages)
+            if not self._touched(name, start, end):
+                continue
+            for first in range(start, end, step):
+                self._chunk(name, first, min(step, end - first), tally)
+                self._report_progress(0, min((first + step) * size, shared))
+
+    def _touched(self, name: str, first: int, end: int) -> bool:
+        """Whether records of either stream hold any of the pages; a block may be far larger."""
+        return any(
+            memory.touched(numbers[name], first * scale, (end - first) * scale)
+            for memory, numbers in ((self._a, self._number_a), (self._b, self._number_b))
+            for scale in (self._page_size // memory.page_size,)
+        )
 
     def _chunk(self, name: str, first: int, count: int, tally: _Tally) -> None:
         alike = self._a.page_size == self._b.page_size
@@ -141,8 +155,8 @@ class _MemoryComparison:
         self, name: str, first: int, count: int
     ) -> tuple[NDArray[np.int64], Pages, Pages] | None:
         """The pages that have content in either, and that content; None where none has."""
-        old = self._a.batch(_numbers(self._a)[name], first, count)
-        new = self._b.batch(_numbers(self._b)[name], first, count)
+        old = self._a.batch(self._number_a[name], first, count)
+        new = self._b.batch(self._number_b[name], first, count)
         has = (old.state == PageState.CONTENT) | (new.state == PageState.CONTENT)
         where = np.flatnonzero(has)
         if not len(where):

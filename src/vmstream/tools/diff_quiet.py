@@ -57,6 +57,7 @@ QUIET = (
         Quiet("mc146818rtc", f"cmos_data[[]{byte}]", "the date and time as last read out")
         for byte in (0, 2, 4, 6, 7, 8, 9, 0x32)
     ),
+    Quiet("mc146818rtc", "cmos_data[[]12]", "interrupt flags, which the clock sets each second"),
     Quiet("piix4_pm", "ar.tmr.overflow_time", _TIMERS),
     Quiet("ICH9LPC", "*.tmr.overflow_time", _TIMERS),
     Quiet("ICH9LPC", "*.tco_regs.expire_time", _TIMERS),
