@@ -19,6 +19,7 @@ VERBS = {
     "memory": "RAM blocks with the SHA-256 of their content; a hex dump; a search",
     "extract": "guest memory for drgn, crash, gdb, Volatility or a fuzzer",
     "check": "will a given destination load it; if not, which field breaks",
+    "edit": "a new stream: fields, subsections, devices, names, memory; recipes of such edits",
     "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
 }
 
