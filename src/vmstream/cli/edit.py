@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vmstream.stream.stream import Stream as Opened
     from vmstream.tools.edits.records import AnyEdit, Recipe
 
-Words = tuple[str, ...]
+Words = Annotated[tuple[str, ...], Parameter(show_default=False)]
 
 
 def command(
