@@ -191,14 +191,14 @@ def _encoded(description: StreamDescription) -> bytes:
 
 def _updated(draft: Draft, before: StreamDescription) -> StreamDescription:
     """The description that was read, with what became of the devices."""
-    drafts: dict[tuple[str, int], list[DeviceDraft]] = {}
-    for draft_ in draft.devices:
-        drafts.setdefault((draft_.name, draft_.sections[0].instance_id), []).append(draft_)
+    sections: dict[tuple[str, int], list[SectionDraft]] = {}
+    for section in draft.whole:
+        sections.setdefault((section.name, section.sections[0].instance_id), []).append(section)
     devices = []
     seen: Counter[tuple[str, int]] = Counter()
     for device in before.devices:
         key = (device.name, device.instance_id)
-        mine = drafts.get(key, [])
+        mine = sections.get(key, [])
         if seen[key] >= len(mine):
             devices.append(device)
             continue
@@ -216,7 +216,7 @@ def _rebuilt(draft: Draft) -> StreamDescription:
     stream = draft.stream
     before = stream.description
     compact = before.compact if before is not None else True
-    devices = tuple(d.describe_anew() for d in draft.devices if not d.dropped)
+    devices = tuple(d.describe_anew() for d in draft.whole if not d.dropped)
     stated = before is not None and before.configuration is not None
     configuration = _described(draft.configuration) if stated else None
     return StreamDescription(_page_size(stream), devices, configuration, compact)

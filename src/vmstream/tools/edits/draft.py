@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from fnmatch import fnmatchcase
 
+from msgspec.structs import replace
+
 from vmstream.errors import Unsupported
 from vmstream.stream.devices import Device
 from vmstream.stream.stream import Section, Stream
@@ -49,6 +51,24 @@ class SectionDraft:
             self.name.rpartition("/")[2],
             self.key.rpartition("/")[2],
         )
+
+    @property
+    def is_whole(self) -> bool:
+        """It is one FULL section, as the description lists them."""
+        return self.sections[0].type == Element.FULL
+
+    def describe(self, before: DeviceDescription) -> DeviceDescription:
+        """The description's entry for what it will be, from the one that was read."""
+        return replace(before, name=self.idstr, instance_id=self.instance_id)
+
+    def describe_anew(self) -> DeviceDescription:
+        """An entry that tells the size alone, as QEMU writes for what has no fields."""
+        return self._opaque(self.sections[0].body_size)
+
+    def _opaque(self, size: int) -> DeviceDescription:
+        fields = (Field("data", "buffer", size),)
+        description = Description(self.idstr, 0, fields)
+        return DeviceDescription(self.idstr, self.instance_id, description, old_style=True)
 
 
 class DeviceDraft(SectionDraft):
@@ -109,10 +129,10 @@ class DeviceDraft(SectionDraft):
         return True
 
     def describe(self, before: DeviceDescription) -> DeviceDescription:
-        """The description's entry for what it will be, from the one that was read."""
+        """The entry with the version and the fields that it will have."""
         description = self.layout.description if self.changed else before.description
         if not before.old_style and self.version != self.sections[0].version:
-            description = _with_version(description, self.version)
+            description = replace(description, version=self.version)
         return DeviceDescription(self.idstr, self.instance_id, description, before.old_style)
 
     def describe_anew(self) -> DeviceDescription:
@@ -120,23 +140,9 @@ class DeviceDraft(SectionDraft):
         description = self.known_description()
         exact = description is not None and Layout(description, self.data).exact
         if description is None or not exact or self._device.old_style:
-            size = len(self.data)
-            fields = (Field("data", "buffer", size),)
-            return DeviceDescription(
-                self.idstr, self.instance_id, Description("", 0, fields), old_style=True
-            )
-        description = _with_version(description, self.version)
+            return self._opaque(len(self.data))
+        description = replace(description, version=self.version)
         return DeviceDescription(self.idstr, self.instance_id, description)
-
-
-def _with_version(description: Description, version: int) -> Description:
-    return Description(
-        description.name,
-        version,
-        description.fields,
-        description.subsections,
-        description.minimum_version,
-    )
 
 
 class Draft:
@@ -178,6 +184,12 @@ class Draft:
     def sections(self) -> list[SectionDraft]:
         """Every section but RAM that is still there."""
         return [draft for draft in (*self.devices, *self.live) if not draft.dropped]
+
+    @property
+    def whole(self) -> list[SectionDraft]:
+        """What a description lists, in stream order, dropped ones included."""
+        found = [draft for draft in (*self.devices, *self.live) if draft.is_whole]
+        return sorted(found, key=lambda draft: draft.sections[0].offset)
 
     def matching(self, pattern: str) -> list[SectionDraft]:
         """Sections that a name or shell pattern stands for.
