@@ -58,8 +58,8 @@ def found_in(folder: Path) -> Iterator[tuple[Release, str]]:
             continue
         known = release(json.loads(facts.read_text())["version"])
         with open_stream(path) as stream:
-            for device in stream.description.devices if stream.description else ():
-                yield from ((known, name) for name in subsections(device.description, set()))
+            for described in stream.description.devices if stream.description else ():
+                yield from ((known, name) for name in subsections(described.description, set()))
 
 
 def main() -> None:

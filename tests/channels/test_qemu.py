@@ -9,11 +9,13 @@ import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from certificates import make_psk, make_x509
+from qemu.qmp import QMPError
 
 import vmstream
 from guests import Guest, started, until
@@ -257,3 +259,69 @@ def test_every_channel_of_multifd(qemu: Path, x509: Path, tmp_path: Path, secret
         assert_whole(*channels)
 
     asyncio.run(run())
+
+
+def send_all(channels: list[bytes], place: Any, tls: Credentials | None, goodbye: bool) -> None:
+    """Every channel as soon as it stands, the main one first.
+
+    A destination reads the first packet of a channel before it looks at the
+    next connection, so that none may wait for the others.
+    """
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(channels)) as pool:
+        sending = []
+        for data in channels:
+            writer = StreamWriter(connect(place, timeout=SOON, tls=tls))
+            stack.enter_context(writer)
+            sending.append(pool.submit(send_one, writer, data, goodbye))
+        for done in sending:
+            done.result(SOON)
+
+
+def send_one(writer: StreamWriter, data: bytes, goodbye: bool) -> None:
+    writer.put_buffers(data)
+    if goodbye:
+        writer.finish()
+    else:
+        writer.flush()
+
+
+async def multifd_there_and_on(
+    qemu: Path, folder: Path, tls: Credentials | None, *, goodbye: bool = True
+) -> None:
+    """A guest goes to us without TLS, and on to another with it, over four channels."""
+    async with started(qemu, MACHINE, folder, "out") as source:
+        await source.set_migration(("multifd",), {"multifd-channels": 3})
+        channels = await migrated(source, "tcp:127.0.0.1:0", channels=4)
+    channels.sort(key=lambda data: not data.startswith(b"QEVM"))
+    onto = creds("x509", Path(tls.directory), "server") if tls else ()
+    parameters = {"multifd-channels": 3} | ({"tls-creds": "tls"} if tls else {})
+    async with destination(qemu, folder, *onto, **parameters) as guest:
+        await guest.set_migration(("multifd",), {})
+        place = await place_of(guest, "tcp:127.0.0.1:0")
+        await asyncio.to_thread(send_all, channels, place, tls, goodbye)
+        await arrived(guest)
+
+
+@needs_openssl
+@pytest.mark.parametrize("secret", [False, True])
+def test_every_channel_of_multifd_goes_on(
+    qemu: Path, x509: Path, tmp_path: Path, secret: bool
+) -> None:
+    tls = X509(str(x509)) if secret else None
+    asyncio.run(multifd_there_and_on(qemu, tmp_path, tls))
+
+
+@needs_openssl
+def test_qemu_7_takes_the_end_of_a_multifd_channel_without_goodbye(
+    qemu72: Path, x509: Path, tmp_path: Path
+) -> None:
+    asyncio.run(multifd_there_and_on(qemu72, tmp_path, X509(str(x509)), goodbye=False))
+
+
+@needs_openssl
+def test_qemu_10_wants_a_goodbye_on_every_multifd_channel(
+    qemu100: Path, x509: Path, tmp_path: Path
+) -> None:
+    with pytest.raises((QMPError, RuntimeError, ChannelError)):
+        asyncio.run(multifd_there_and_on(qemu100, tmp_path, X509(str(x509)), goodbye=False))
+    assert "TLS connection was non-properly terminated" in (tmp_path / "in.log").read_text()

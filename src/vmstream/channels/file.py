@@ -362,7 +362,11 @@ class StreamWriter(StreamFile):
         self._check()
 
     def finish(self) -> None:
-        """Flush, and say that nothing more will be put."""
+        """Flush, and say that nothing more will be put.
+
+        With TLS this says goodbye, without which QEMU from 10.0 on takes the end
+        of a multifd channel for an attack.
+        """
         self.flush()
         try:
             self.channel.finish()

@@ -18,8 +18,12 @@ VERBS = {
     "verify": "structure, footers, description against bytes, completeness",
     "memory": "RAM blocks with the SHA-256 of their content; a hex dump; a search",
     "extract": "guest memory for drgn, crash, gdb, Volatility or a fuzzer",
+    "receive": "take a migration from a real QEMU",
+    "send": "give a stream to a real QEMU that waits for one",
+    "relay": "stand between a source and a destination: record, time line, faults",
     "check": "will a given destination load it; if not, which field breaks",
     "edit": "a new stream: fields, subsections, devices, names, memory; recipes of such edits",
+    "convert": "the same guest in another form: plain, mapped-ram, multifd, a libvirt image",
     "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
 }
 

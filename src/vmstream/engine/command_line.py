@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 __all__ = ["machine_of", "made_private", "words_of"]
 
@@ -43,7 +44,7 @@ def words_of(command: str | Sequence[str]) -> list[str]:
 
 def machine_of(words: Sequence[str]) -> str | None:
     """The machine type that a command asks for; None for the program's default."""
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in pairwise(words):
         if option.lstrip("-") in ("M", "machine") and option.startswith("-"):
             first = value.split(",")[0]
             named = re.search(r"(?:^|,)type=([^,]*)", value)

@@ -32,7 +32,7 @@ def own_stream(words: Sequence[str], *, timeout: float = TIMEOUT) -> IO[bytes]:
         SourceError: it did not start, or did not save itself; with what it said.
         OSError: the program can not be run.
     """
-    output = tempfile.TemporaryFile()
+    output = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         asyncio.run(_save(words, output, timeout))
     except BaseException:

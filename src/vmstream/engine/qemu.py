@@ -95,8 +95,8 @@ async def launched(
         with theirs:
             process = subprocess.Popen(
                 [*_dies_with_us(), *command],
-                stdin=theirs,
-                stdout=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 stderr=log,
                 start_new_session=True,
                 pass_fds=tuple(pass_fds),

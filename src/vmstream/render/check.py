@@ -23,9 +23,7 @@ def render(report: CheckReport) -> None:
     """Print the report."""
     out = console()
     out.print(
-        Text.assemble(
-            f"{printable(report.file)}: ", (str(report.verdict), _STYLES[report.verdict])
-        )
+        Text.assemble(f"{printable(report.file)}: ", (str(report.verdict), _STYLES[report.verdict]))
     )
     if report.settled_by:
         out.print(f"what would tell: {report.settled_by}")

@@ -11,6 +11,7 @@ import zlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
+from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from vmstream.wire.xbzrle import decode_page
 if TYPE_CHECKING:
     from vmstream.stream.stream import Stream
 
-__all__ = ["Block", "Memory", "Run"]
+__all__ = ["Batch", "Block", "Memory", "PageState", "Run"]
 
 SPAN = 1 << 14
 """Pages whose state is worked out together (64 MiB of 4 KiB pages)."""
@@ -35,6 +36,31 @@ _SPANS_KEPT = 4
 _CHUNK = 1 << 20
 """Bytes read at a time when a whole block is walked."""
 _NONE = -1
+_IN_PLACE = (PageKind.NORMAL, PageKind.MULTIFD, PageKind.MAPPED)
+"""Kinds whose bytes stand in a channel as they are, unless the channel is compressed."""
+
+
+class PageState(IntEnum):
+    """What the records make of a page in the end."""
+
+    ABSENT = 0
+    """No record holds it: it was never sent, and reads as zero."""
+    ZERO = 1
+    CONTENT = 2
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Consecutive pages of a block, and where their bytes are at hand."""
+
+    block: int
+    first: int
+    """Number of the first page."""
+    state: NDArray[np.uint8]
+    """:class:`PageState` of each page."""
+    data: memoryview
+    """Bytes with every page of content somewhere in them."""
+    offsets: NDArray[np.int64]
+    """Where in ``data`` each page of content begins; -1 for the others."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -52,6 +78,10 @@ class _Span(msgspec.Struct, frozen=True):
     """Run of the last record that holds the whole page, or -1 when none does."""
     chains: dict[int, list[int]]
     """Runs of the XBZRLE records after it, by page of the span."""
+    state: NDArray[np.uint8]
+    """:class:`PageState` of each page."""
+    in_place: NDArray[np.bool_]
+    """Pages of content whose bytes stand in a channel as they are."""
 
 
 class Memory:
@@ -110,6 +140,52 @@ class Memory:
             span = self._pieces.span(block, number)
             self._fill(span, block, number * SPAN, start, out[done : done + count])
             done += count
+
+    def batch(self, block: int, first: int, count: int) -> Batch:
+        """Pages ``first`` on, at most up to the next multiple of :data:`SPAN`.
+
+        Where they stand together on one channel they are not copied but told by
+        their places in the bytes read.
+        """
+        number, start = divmod(first, SPAN)
+        count = min(count, SPAN - start)
+        span = self._pieces.span(block, number)
+        if span is None:
+            nothing = np.full(count, _NONE, np.int64)
+            state = np.full(count, PageState.ABSENT, np.uint8)
+            return Batch(block, first, state, memoryview(b""), nothing)
+        state = span.state[start : start + count]
+        content = np.flatnonzero(state == PageState.CONTENT)
+        offsets = np.full(count, _NONE, np.int64)
+        data = memoryview(b"")
+        if len(content):
+            found = self._in_place(span, start + content, first + content)
+            if found is None:
+                pages = np.empty((count, self.page_size), np.uint8)
+                self._fill(span, block, number * SPAN, start, pages)
+                data, offsets[content] = pages.reshape(-1).data, content * self.page_size
+            else:
+                data, offsets[content] = found
+        return Batch(block, first, state, data, offsets)
+
+    def _in_place(
+        self, span: _Span, at: NDArray[np.int64], page: NDArray[np.int64]
+    ) -> tuple[memoryview, NDArray[np.int64]] | None:
+        """Bytes that hold the pages and the place of each in them; None where that is not so."""
+        if not span.in_place[at].all():
+            return None
+        index, size = self.index, self.page_size
+        runs = span.final[at]
+        channels = self._pieces.channels(runs)
+        if (channels != channels[0]).any():
+            return None
+        stride = np.where(index.kind[runs] == PageKind.NORMAL, size + 8, size)
+        offsets = index.offset[runs] + (page - index.page[runs]) * stride
+        low = int(offsets.min())
+        length = int(offsets.max()) + size - low
+        if length > 2 * len(at) * (size + 8):
+            return None
+        return memoryview(self._bytes(int(channels[0]), low, length)), offsets - low
 
     def _fill(
         self, span: _Span | None, block: int, base: int, start: int, out: NDArray[np.uint8]
@@ -245,6 +321,9 @@ class Block:
         stream, index = self._memory._stream, self._memory.index
         if "x-ignore-shared" not in stream.capabilities or not stream.complete:
             return False
+        mapped = index.blocks[self._number].mapped
+        if mapped is not None:
+            return not mapped.present
         return not bool((index.block == self._number).any())
 
     def read(self, offset: int, length: int) -> bytes:
@@ -351,12 +430,17 @@ class _Pieces:
             int(k): (int(a), int(b)) for k, a, b in zip(keys, starts, stops, strict=True)
         }
         self._starts = [segment.start for segment in index.segments]
+        self._channels = np.array([segment.channel for segment in index.segments], np.int64)
         self._compressed = {packet.channel for packet in index.packets}
 
     def channel(self, run: int) -> int:
         """The channel that a run stands on."""
         segment = self._index.segments[bisect_right(self._starts, run) - 1]
         return segment.channel
+
+    def channels(self, runs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The channel that each run stands on."""
+        return self._channels[np.searchsorted(self._starts, runs, "right") - 1]
 
     def compressed(self, channel: int) -> bool:
         """Whether a channel's pages are compressed."""
@@ -391,21 +475,29 @@ class _Pieces:
             page = int(first[at])
             if at > place[page]:
                 chains.setdefault(page, []).append(int(runs[at]))
-        return _Span(final, chains)
+        return self._judged(final, chains)
+
+    def _judged(self, final: NDArray[np.int64], chains: dict[int, list[int]]) -> _Span:
+        """A span with the state of its pages."""
+        kinds = self._index.kind[np.maximum(final, 0)]
+        empty = np.isin(kinds, (PageKind.ZERO, PageKind.MULTIFD_ZERO, PageKind.DISCARDED))
+        state = np.where(empty, PageState.ZERO, PageState.CONTENT).astype(np.uint8)
+        state[final == _NONE] = PageState.ABSENT
+        chained = list(chains)
+        state[chained] = PageState.CONTENT
+        in_place = np.isin(kinds, _IN_PLACE)
+        in_place[chained] = False
+        if self._compressed:
+            channels = self.channels(np.maximum(final, 0))
+            in_place &= ~np.isin(channels, list(self._compressed))
+        return _Span(final, chains, state, in_place)
 
     def zero(self, block: int, number: int, count: int) -> NDArray[np.bool_]:
         """Which of the first ``count`` pages of a span are zero by their records."""
         span = self.span(block, number)
         if span is None:
             return np.ones(count, bool)
-        final = span.final[:count]
-        kinds = self._index.kind[np.maximum(final, 0)]
-        zero = np.isin(kinds, (PageKind.ZERO, PageKind.MULTIFD_ZERO, PageKind.DISCARDED))
-        zero |= final == _NONE
-        for page in span.chains:
-            if page < count:
-                zero[page] = False
-        return zero
+        return np.not_equal(span.state[:count], PageState.CONTENT)
 
 
 def _spread(

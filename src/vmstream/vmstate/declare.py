@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from vmstream.vmstate.containers import Queue, Tmp, Tree, Validation
 from vmstream.vmstate.fields import (
     Bitmap,
     Field,
@@ -23,13 +24,9 @@ from vmstream.vmstate.fields import (
     Opaque,
     Pointers,
     Private,
-    Queue,
     Scalar,
     Struct,
-    Tmp,
-    Tree,
     Unused,
-    Validation,
     VariableArray,
     VariableBuffer,
 )

@@ -1,5 +1,7 @@
 """The parts of a declared state: each knows its bytes, its default and its description.
 
+Containers and conditions are in :mod:`vmstream.vmstate.containers`.
+
 Wire layouts and type names follow QEMU ``include/migration/vmstate.h`` and
 ``migration/vmstate-types.c``; all integers are big-endian.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import struct as structs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from vmstream.vmstate.dialect import Dialect
@@ -26,13 +29,9 @@ __all__ = [
     "Opaque",
     "Pointers",
     "Private",
-    "Queue",
     "Scalar",
     "Struct",
-    "Tmp",
-    "Tree",
     "Unused",
-    "Validation",
     "VariableArray",
     "VariableBuffer",
 ]
@@ -76,7 +75,7 @@ class Field(ABC):
         self._names = wire_name
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.attribute = name
+        self.attribute = intern(name)  # as names in code are: then looking it up is fast
 
     def wire_name(self, dialect: Dialect) -> str | None:
         """The field's name in the description that a QEMU version writes.
@@ -273,7 +272,11 @@ class VariableBuffer(Field):
 
 
 class Bitmap(Field):
-    """Bits as be64 words, least significant bit first; the value is an int whose bit i is bit i."""
+    """Bits as be64 words, least significant bit first; the value is an int whose bit i is bit i.
+
+    What a last word holds above the declared bits is dropped on load: no bit of the
+    bitmap is there, and QEMU looks at none.
+    """
 
     def __init__(self, bits: str | int, *, maximum: int | None = None, **common: Any) -> None:
         super().__init__(**common)
@@ -305,7 +308,7 @@ class Bitmap(Field):
             bits = loading.count(self, state, self.bits, 1, self.maximum, unit_bits=1)
         raw = bytes(loading.take((bits + 63) // 64 * 8))
         words = b"".join(raw[at : at + 8][::-1] for at in range(0, len(raw), 8))
-        setattr(state, self.attribute, int.from_bytes(words, "little"))
+        setattr(state, self.attribute, int.from_bytes(words, "little") & (1 << bits) - 1)
 
 
 class _Elements(Field):
@@ -356,14 +359,16 @@ class _Elements(Field):
 
     def _load_all(self, loading: Loading, state: State, count: int) -> list[Any]:
         element = self.element
+        own = getattr(state, self.attribute)
+        if isinstance(element, Struct):
+            return loading.states(self, state, element, own[:count], count)
         if isinstance(element, Scalar) and element.rule is None:
             raw = loading.take(count * element.codec.size)
             return list(structs.unpack(f"{element.order}{count}{element.format}", raw))
         values = []
         for number in range(count):
             with loading.inside(f"{self.attribute}[{number}]"):
-                own = self.hand_down(state, element.default()) if self.given else None
-                values.append(loading.element(element, own))
+                values.append(loading.element(element, *own[number : number + 1]))
         return values
 
 
@@ -523,100 +528,3 @@ class Private(Struct):
 
     def save(self, saving: Saving, state: State) -> None:
         saving.private(self, self._inside(state))
-
-
-class Queue(Field):
-    """A list that counts itself: 0x01 before each element, 0x00 after the last."""
-
-    def __init__(self, state: type[State], type_: str = "qtailq", **common: Any) -> None:
-        super().__init__(**common)
-        self.state = state
-        self.type = type_
-
-    def default(self) -> list[State]:
-        return []
-
-    def save(self, saving: Saving, state: State) -> None:
-        values = getattr(state, self.attribute)
-        saving.queue(self, [self.hand_down(state, value) for value in values])
-
-    def load(self, loading: Loading, state: State) -> None:
-        setattr(state, self.attribute, loading.queue(self, state))
-
-
-class Tree(Field):
-    """A tree: be32 number of nodes, 0x01, key and value of each, 0x00 after the last (4.2+).
-
-    ``key`` is a state, or None for a be64 key. The value is a dict, or a list
-    of (key, value) pairs where keys are states.
-    """
-
-    def __init__(self, key: type[State] | None, value: type[State], **common: Any) -> None:
-        super().__init__(**common)
-        self.key = key
-        self.value = value
-
-    def default(self) -> list[tuple[Any, State]]:
-        return []
-
-    def save(self, saving: Saving, state: State) -> None:
-        nodes = getattr(state, self.attribute)
-        for _, value in nodes:
-            self.hand_down(state, value)
-        saving.tree(self, nodes)
-
-    def load(self, loading: Loading, state: State) -> None:
-        setattr(state, self.attribute, loading.tree(self, state))
-
-
-class Tmp(Field):
-    """A state made only for the wire: computed from the parent before, put back after (2.9+)."""
-
-    def __init__(
-        self,
-        state: type[State],
-        *,
-        gather: Callable[[Any, Any], None],
-        scatter: Callable[[Any, Any], None],
-        **common: Any,
-    ) -> None:
-        super().__init__(**common)
-        self.state = state
-        self.gather = gather
-        self.scatter = scatter
-
-    def default(self) -> None:
-        return None
-
-    def save(self, saving: Saving, state: State) -> None:
-        made = self.state()
-        self.gather(state, made)
-        saving.tmp(self, made)
-
-    def load(self, loading: Loading, state: State) -> None:
-        made = self.state()
-        with loading.inside(self.attribute):
-            loading.body(made, None)
-        self.scatter(state, made)
-
-
-class Validation(Field):
-    """A condition on what was loaded so far; nothing on the wire (``VMSTATE_VALIDATE``)."""
-
-    def __init__(self, holds: Callable[[Any, int], bool], name: str) -> None:
-        super().__init__(name)
-        self.holds = holds
-
-    def default(self) -> None:
-        return None
-
-    @property
-    def compressible(self) -> bool:
-        return False
-
-    def save(self, saving: Saving, state: State) -> None:
-        if not self.holds(state, saving.version):
-            raise ValueError(f"{saving.path(self.attribute)}: the condition does not hold")
-
-    def load(self, loading: Loading, state: State) -> None:
-        loading.validate(self, state)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, ClassVar
 
-from vmstream.vmstate.fields import Field, Scalar, Struct, Tmp
+from vmstream.vmstate.containers import Tmp
+from vmstream.vmstate.fields import Field, Scalar, Struct
 
 __all__ = ["Priority", "State", "Subsection"]
 

@@ -25,6 +25,8 @@ def command_of(case: Case, qemu: Path, folder: Path) -> list[str]:
     return [str(qemu), *(word.replace("file=boot.img", f"file={disk}") for word in words[1:])]
 
 
-def given_whole(words: list[str], data: bytes, capabilities: frozenset[str] = frozenset()) -> DryRun:
+def given_whole(
+    words: list[str], data: bytes, capabilities: frozenset[str] = frozenset()
+) -> DryRun:
     """What a real destination makes of a stream as it is, with all of its memory."""
     return asyncio.run(offer(words, [data], set(capabilities)))

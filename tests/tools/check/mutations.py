@@ -16,6 +16,9 @@ from msgspec.structs import replace
 from decoding import decode
 from vmstream.stream.encoder import encode
 from vmstream.stream.events import DeviceState
+from vmstream.vmstate.devices.virtio import VIRTIO_DEVICES, configured_like
+from vmstream.vmstate.loading import load
+from vmstream.vmstate.saving import save
 from vmstream.wire.configuration import Configuration
 from vmstream.wire.ram import RamBlock, RamTotal
 from vmstream.wire.sections import DescriptionText, SectionEnd, SectionStart
@@ -117,9 +120,7 @@ def drop_section(events: Events, chance: random.Random) -> str:
         description["devices"].remove(_of(description, section))
 
     _describe(events, change)
-    end = next(
-        n for n in range(number, len(events)) if isinstance(events[n], SectionEnd)
-    )
+    end = next(n for n in range(number, len(events)) if isinstance(events[n], SectionEnd))
     del events[number : end + 1]
     return section.idstr
 
@@ -152,9 +153,7 @@ def block_name(events: Events, chance: random.Random) -> str:
     for later, event in enumerate(events):
         names = getattr(event, "names", None)
         if names is not None:
-            events[later] = replace(
-                event, names=[n + "x" if n == name else n for n in names]
-            )
+            events[later] = replace(event, names=[n + "x" if n == name else n for n in names])
     return name
 
 
@@ -226,6 +225,28 @@ def _replace_bytes(events: Events, number: int, old: bytes, new: bytes) -> None:
     events[number] = replace(state, data=memoryview(bytes(state.data).replace(old, new)))
 
 
+def virtio_feature(events: Events, chance: random.Random) -> str:
+    """A feature more, or one less, accepted by the guest."""
+    choices = [
+        n for n in _devices(events) if events[n].idstr.endswith(("virtio-rng", "virtio-net"))
+    ]
+    number = chance.choice(choices)
+    section, state = events[number], events[number + 1]
+    device = configured_like(VIRTIO_DEVICES[section.idstr.rpartition("/")[2]], state.data)
+    load(device, bytes(state.data), section.version_id)
+    bit = chance.randrange(44)
+    assert device.virtio.features_64 is not None
+    device.virtio.features_64.guest_features ^= 1 << bit
+    changed = save(device)
+    at = next(
+        n for n, pair in enumerate(zip(state.data, changed, strict=True)) if len(set(pair)) > 1
+    )
+    data = bytearray(state.data)
+    data[at] = changed[at]
+    events[number + 1] = replace(state, data=memoryview(bytes(data)))
+    return f"{section.idstr} bit {bit}"
+
+
 def field_dropped(events: Events, chance: random.Random) -> str:
     """The last plain field of a device without subsections, as an older device would have it."""
     _, description = _description(events)
@@ -265,5 +286,6 @@ MUTATIONS: dict[str, Change] = {
         subsection_name,
         subsection_version,
         field_dropped,
+        virtio_feature,
     )
 }

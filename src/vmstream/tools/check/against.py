@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from vmstream.stream.devices import Device, Devices
 from vmstream.stream.stream import Stream
+from vmstream.tools.check.arm import check_registers
 from vmstream.tools.check.declared import differences, stands_for
 from vmstream.tools.check.history import Release, at_least, knows
 from vmstream.tools.check.pci import config_findings
@@ -103,8 +104,7 @@ def _configuration(stream: Stream, other: Stream) -> Iterator[Finding]:
             source=ours.machine,
             destination=theirs.machine,
             remedy=f"start the destination with -M {ours.machine}",
-            qemu_text=f"Machine type received is '{ours.machine}' and local is "
-            f"'{theirs.machine}'",
+            qemu_text=f"Machine type received is '{ours.machine}' and local is '{theirs.machine}'",
         )
     bits = (ours.target_page_bits, theirs.target_page_bits)
     if None not in bits and bits[0] != bits[1]:
@@ -178,6 +178,8 @@ def _device(device: Device, theirs: Devices, other: Stream) -> Iterator[Finding]
         return
     if section.version < twin.section.version:
         yield _older(device, twin)
+    elif device.data == twin.data and device.description == twin.description:
+        return  # what it wrote itself, it reads
     yield from _layout(device, twin, at_least(other))
     if is_virtio(device):
         yield from check_virtio(device, twin)
@@ -326,6 +328,7 @@ def _values(device: Device, twin: Device) -> Iterator[Finding]:
     """Values that the destination compares with its own."""
     if device.decoded is None or twin.decoded is None:
         return
+    yield from check_registers(device, twin)
     theirs = {path: node for path, _, _, node in walk(twin.decoded.value)}
     for path, offset, raw, node in walk(device.decoded.value):
         mine = theirs.get(path)

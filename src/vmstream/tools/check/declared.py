@@ -74,8 +74,7 @@ def _as_declared(sent: Description, declared: Description) -> Description:
         sent.name,
         sent.version,
         tuple(
-            _field(_telling(entries), fields.get(name))
-            for name, entries in _by_name(sent.fields)
+            _field(_telling(entries), fields.get(name)) for name, entries in _by_name(sent.fields)
         ),
         tuple(
             _as_declared(subsection, subsections.get(subsection.name, _NOTHING))

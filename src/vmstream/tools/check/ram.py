@@ -37,9 +37,7 @@ def check_blocks(stream: Stream, other: Stream) -> Iterator[Finding]:
             yield from _resized(block.name, block.used_length, size, block.offset)
 
 
-def _unknown(
-    name: str, size: int, offset: int, stream: Stream, theirs: dict[str, int]
-) -> Finding:
+def _unknown(name: str, size: int, offset: int, stream: Stream, theirs: dict[str, int]) -> Finding:
     ours = {block.name for block in stream.index.blocks}
     fresh = [other for other, length in theirs.items() if other not in ours and length == size]
     remedy = "start the destination with the device or memory backend that the block belongs to"

@@ -89,8 +89,8 @@ def _ram_start(
     for block in blocks:
         plain = replace(block, page_size=None, ignored=None, mapped=None)
         yield replace(plain, address=block.address if shared else None).encode()
-    for block in stream.memory:
-        yield from _content(block, stream.memory.page_size, pages)
+    for content in stream.memory:
+        yield from _content(content, stream.memory.page_size, pages)
     yield struct.pack(">Q", RamFlag.EOS)
     yield SectionEnd(0, section.section_id, section.section_id if footers else None).encode()
 

@@ -71,8 +71,10 @@ def uncertain(stream: Stream, schema: Schema, key: str) -> list[Finding]:
 def parting(stream: Stream, schema: Schema, key: str) -> list[Finding]:
     """Where the layouts of one section part, the surest first."""
     sure = [
-        finding for finding in check_schema(stream, schema)
-        if finding.device is not None and (finding.device == key or finding.device.rpartition(":")[0] == key)
+        finding
+        for finding in check_schema(stream, schema)
+        if finding.device is not None
+        and (finding.device == key or finding.device.rpartition(":")[0] == key)
     ]
     return sure + uncertain(stream, schema, key)
 
@@ -201,8 +203,7 @@ def _least(device: Device, schema: Schema) -> list[Found]:
         return []
     description = replace(description, version=device.section.version)
     candidates = [
-        differences(description, declared)
-        for declared in schema.named(suffix(device.section.name))
+        differences(description, declared) for declared in schema.named(suffix(device.section.name))
     ]
     return min(candidates, key=_gravity, default=[])
 

@@ -119,6 +119,6 @@ def _reasons(
     later = check_against(stream, other) if other is not None else []
     later += check_schema(stream, schema) if schema is not None else []
     for finding in later:
-        if (finding.code, finding.device, finding.field) not in seen:
-            if finding.severity is Severity.BREAKS:
-                yield finding
+        fresh = (finding.code, finding.device, finding.field) not in seen
+        if fresh and finding.severity is Severity.BREAKS:
+            yield finding
