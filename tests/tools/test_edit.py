@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import tempfile
@@ -9,30 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from destinations import command_of, given_whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vmstream
-from builders import (
-    END,
-    HEADER,
-    PAGE,
-    compressed,
-    configuration,
-    page,
-    ram,
-    xbzrle,
-    zero,
-)
 from corpus import Case, case_named, over_cases
+from editing import blocks, bytes_of, edited, states, unchanged
 from opened import open_case
 from vmstream.cli import main
 from vmstream.errors import StreamError, Unsupported
 from vmstream.stream.stream import Stream
 from vmstream.tools.edit import edit
 from vmstream.tools.edits.encoding import encode_value
-from vmstream.tools.edits.recipes import find_recipe, parse_recipe, require, shipped
 from vmstream.tools.edits.records import (
     AddConfiguration,
     AddField,
@@ -60,62 +49,8 @@ from vmstream.tools.edits.records import (
 from vmstream.tools.verify import verify
 from vmstream.vmstate.values import INTEGERS, Scalar, walk
 from vmstream.vmstate.vmdesc import wire_sizes
-from vmstream.wire.ram import PageKind
-from vmstream.wire.xbzrle import encode_page
 
 PC = case_named("pc-7.2")
-MAPPED = case_named("mapped-ram-10.0")
-POSTCOPY = case_named("postcopy-7.2")
-
-
-def bytes_of(stream: Stream) -> bytes:
-    pieces = []
-    at = 0
-    while len(piece := bytes(stream.source.read_at(at, 1 << 20))):
-        pieces.append(piece)
-        at += len(piece)
-    return b"".join(pieces)
-
-
-def edited(stream: Stream, folder: Path, *edits: AnyEdit) -> Stream:
-    """The stream after edits, which is as sound as the one before."""
-    out = folder / "edited.mig"
-    edit(stream, edits, out)
-    after = vmstream.open(out)
-    assert verify(after).sound == verify(stream).sound, verify(after)
-    return after
-
-
-def states(stream: Stream) -> dict[str, tuple[int, bytes]]:
-    return {device.key: (device.section.version, device.data) for device in stream.devices}
-
-
-def blocks(stream: Stream) -> dict[str, str | None]:
-    return {b.name: None if b.elsewhere else b.hash() for b in stream.memory}
-
-
-def live(stream: Stream) -> list[tuple[str, int, int]]:
-    return [(s.key, s.type, s.section_id) for s in stream.sections if s.data is None]
-
-
-def unchanged(
-    before: Stream,
-    after: Stream,
-    devices: set[str] = frozenset(),  # type: ignore[assignment]
-    memory: set[str] = frozenset(),  # type: ignore[assignment]
-) -> None:
-    """All devices and blocks but those named are what they were."""
-    old, new = states(before), states(after)
-    assert {k: v for k, v in new.items() if k not in devices} == {
-        k: v for k, v in old.items() if k not in devices
-    }
-    was, now = blocks(before), blocks(after)
-    assert {k: v for k, v in now.items() if k not in memory} == {
-        k: v for k, v in was.items() if k not in memory
-    }
-    assert live(after) == live(before)
-    assert after.footers == before.footers
-    assert [c.command for c in after.commands] == [c.command for c in before.commands]
 
 
 # Nothing asked
@@ -465,134 +400,6 @@ def test_a_capability_is_dropped_with_its_addresses(tmp_path: Path) -> None:
         edit(shared, [DropCapability("x-ignore-shared")], tmp_path / "out")
 
 
-# Guest memory
-
-
-@over_cases(
-    lambda case: (
-        case.origin == "data"
-        and not case.channels
-        and "multifd" not in open_case(case).capabilities
-    )
-)
-def test_a_block_is_renamed_wherever_it_is_named(case: Case, tmp_path: Path) -> None:
-    before = open_case(case)
-    name = before.index.blocks[0].name
-    for new in ("x", "a-longer-name-than-any-block-has-had-so-far"):
-        after = edited(before, tmp_path, RenameBlock(name, new))
-        assert states(after) == states(before)
-        hashes = blocks(after)
-        assert hashes.pop(new) == blocks(before)[name]
-        assert hashes == {k: v for k, v in blocks(before).items() if k != name}
-
-
-@over_cases(
-    lambda case: (
-        case.origin == "data"
-        and not case.channels
-        and "multifd" not in open_case(case).capabilities
-    )
-)
-def test_a_block_is_dropped_with_its_pages(case: Case, tmp_path: Path) -> None:
-    before = open_case(case)
-    for number in {0, len(before.index.blocks) // 2, len(before.index.blocks) - 1}:
-        name = before.index.blocks[number].name
-        after = edited(before, tmp_path, DropBlock(name))
-        assert states(after) == states(before)
-        assert blocks(after) == {k: v for k, v in blocks(before).items() if k != name}
-        assert live(after) == live(before)
-
-
-def test_other_channels_name_blocks_too(tmp_path: Path) -> None:
-    stream = open_case(case_named("multifd-7.2"))
-    for each in (RenameBlock("pc.ram", "x"), DropBlock("pc.ram")):
-        with pytest.raises(Unsupported, match="convert it"):
-            edit(stream, [each], tmp_path / "out")
-    index = stream.index
-    run = int((index.kind == PageKind.MULTIFD).nonzero()[0][-1])
-    page = f"{index.blocks[index.block[run]].name}+{int(index.page[run]) * PAGE:#x}"
-    with pytest.raises(Unsupported, match="another channel"):
-        edit(stream, [Poke(page, "00")], tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["pc-7.2", "xbzrle-7.2", "compress-7.2", "mapped-ram-10.0", "postcopy-7.2", "savevm-10.0"],
-)
-def test_memory_is_written(name: str, tmp_path: Path) -> None:
-    before = open_case(case_named(name))
-    largest = max(before.memory, key=lambda block: block.size)
-    data = bytes(range(256)) * 40
-    for start in (0, 0x7FF0, largest.size // 2 + 123, largest.size - len(data)):
-        content = largest.read(0, largest.size)
-        after = edited(before, tmp_path, Poke(f"{largest.name}+{start:#x}", data.hex()))
-        unchanged(before, after, memory={largest.name})
-        wanted = content[:start] + data + content[start + len(data) :]
-        assert after.memory[largest.name].read(0, largest.size) == wanted
-
-
-def test_physical_addresses_are_found(tmp_path: Path) -> None:
-    before = open_case(PC)
-    after = edited(before, tmp_path, Poke("0x7c00", "deadbeef"), Poke("0x7c04", "0x01"))
-    assert after.memory["pc.ram"].read(0x7C00, 5) == bytes.fromhex("deadbeef01")
-    unchanged(before, after, memory={"pc.ram"})
-
-
-@pytest.mark.parametrize("named", [True, False])
-@pytest.mark.parametrize("kind", ["zero", "fill", "page", "xbzrle", "compressed", "none"])
-def test_a_page_is_written_in_its_last_record(kind: str, named: bool, tmp_path: Path) -> None:
-    import zlib
-
-    old = bytes(range(256)) * 16
-    new = bytes([9]) + old[1:]
-    block = "pc.ram" if named else None
-    record = {
-        "zero": zero(1, block),
-        "fill": zero(1, block, 7),
-        "page": page(1, new, block),
-        "xbzrle": xbzrle(1, encode_page(old, new) or b"", block),
-        "compressed": compressed(1, zlib.compress(new), block),
-        "none": b"",
-    }[kind]
-    first = page(0, old, "pc.ram") + (page(1, old) if kind == "xbzrle" else b"")
-    other = page(0, new, "rom") + page(0, old, "pc.ram")
-    body = first + (other if not named else page(0, new, "rom")) + record
-    data = HEADER + configuration() + ram({"pc.ram": 3 * PAGE, "rom": PAGE}, body) + END
-    before = vmstream.open(data)
-    after_poke = bytearray(before.memory["pc.ram"].read(0, 3 * PAGE))
-    after_poke[PAGE + 5 : PAGE + 8] = b"abc"
-    edits = (Poke(f"pc.ram+{PAGE + 5:#x}", b"abc".hex()), RenameBlock("pc.ram", "other.ram"))
-    edit(before, edits, tmp_path / "out")
-    with vmstream.open(tmp_path / "out") as after:
-        assert not after.faults
-        assert after.memory["other.ram"].read(0, 3 * PAGE) == bytes(after_poke)
-        assert after.memory["rom"].read(0, PAGE) == new
-
-
-def test_mapped_ram_stays_aligned(tmp_path: Path) -> None:
-    before = open_case(MAPPED)
-    name = before.index.blocks[0].name
-    edits = [Machine("x" * 600), RenameBlock(name, "y" * 200), Poke(f"{name}+0x1fff", "abcd")]
-    after = edited(before, tmp_path, *edits)
-    assert states(after) == states(before)
-    for block in after.index.blocks:
-        assert block.mapped is not None
-        assert block.mapped.pages_offset % (1 << 20) == 0
-    assert after.memory["y" * 200].read(0x1FFF, 2) == b"\xab\xcd"
-    rest = {k: v for k, v in blocks(before).items() if k != name}
-    assert {k: v for k, v in blocks(after).items() if k != "y" * 200} == rest
-
-
-def test_a_package_is_as_long_as_what_is_in_it(tmp_path: Path) -> None:
-    before = open_case(POSTCOPY)
-    inside = [s.key for s in before.states if s.packaged]
-    assert inside
-    after = edited(before, tmp_path, DropDevice(inside[-1]), Rename("timer", "a-longer-name"))
-    assert not after.faults
-    assert len([s for s in after.states if s.packaged]) == len(inside) - 1
-    assert blocks(after) == blocks(before)
-
-
 def test_a_damaged_stream_is_not_edited(tmp_path: Path) -> None:
     cut = vmstream.open(PC.main.read_bytes()[:200_000])
     with pytest.raises(StreamError):
@@ -649,6 +456,39 @@ def test_any_number_is_set_and_read_back(data: st.DataObject) -> None:
     assert not differing or differing[-1] - differing[0] < size
 
 
+WILD: list[AnyEdit] = [
+    DropDevice("i2c_bus", optional=True),
+    Machine("other", optional=True),
+    RenameBlock("pc.ram", "y", optional=True),
+    DropBlock("pc.bios", optional=True),
+    Poke("pc.ram+0x1ff0", "00" * 64, optional=True),
+    SetField("cpu:0/env.eip", 1, optional=True),
+    DropSubsection("cpu:0/cpu/xsave", optional=True),
+    AddField("cpu:0/new", "uint8", 1, optional=True),
+    Renumber("apic:0", 4, optional=True),
+    RebuildDescription(),
+]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_stream_is_edited_or_refused(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    names = ["pc-7.2", "xbzrle-7.2", "compress-7.2", "postcopy-7.2", "mapped-ram-10.0", "isapc-7.2"]
+    data = bytearray(case_named(chance.choice(names)).main.read_bytes())
+    start = chance.choice([0, max(0, len(data) - 200_000), len(data) // 2])
+    for _ in range(chance.choice([1, 1, 3])):
+        at = min(start + chance.randrange(chance.choice([100, 2000, 200_000])), len(data) - 1)
+        if chance.random() < 0.7:
+            data[at] = chance.randrange(256)
+        else:
+            data[at : at + chance.randrange(20)] = chance.randbytes(chance.randrange(20))
+    try:
+        with vmstream.open(bytes(data)) as stream:
+            edit(stream, WILD, tmp_path / "out")
+    except (StreamError, EditError):
+        assert list(tmp_path.iterdir()) == []
+
+
 DEVICES = [d.key for d in open_case(PC).devices if "#" not in d.key]
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60)
 
@@ -701,94 +541,6 @@ def test_numbers_are_encoded_or_refused(type_: str, value: int) -> None:
         assert not -(1 << 8 * size - 1) <= value < 1 << 8 * size - 1 or (value < 0 and not signed)
         return
     assert int.from_bytes(data, "big", signed=signed) == value
-
-
-# Recipes
-
-
-def test_recipes_are_found_by_name_and_say_what_they_are_for() -> None:
-    assert len(shipped()) >= 5
-    for name, recipe in shipped().items():
-        assert find_recipe(name) == recipe
-        assert recipe.title
-        assert recipe.why
-        assert recipe.applies_to.source
-    with pytest.raises(EditError, match="there are"):
-        find_recipe("no-such-recipe")
-
-
-MENDED = {
-    "pair-fail-config-missing-10.0.2": "configuration-pc-q35-7.2",
-    "pair-fail-2.3.1-to-10.0.2": "pc-i440fx-2.3-to-2.4",
-    "pair-fail-footer-mismatch-7.2": "footers",
-    "pair-fail-device-missing-virtio-rng-7.2": "without-virtio-rng",
-    "pair-fail-x-ignore-shared-cap-10.0.2": "without-x-ignore-shared",
-    "pair-fail-x-pcie-err-unc-mask-10.0.2-to-7.2": "pcie-root-port-error-mask",
-    "pair-fail-cpu-max-to-486-10.0.2": "without-local-apic",
-    "pair-fail-acpi-off-7.2": "pc-without-acpi",
-    "pair-fail-smp-more-at-source-7.2": "two-of-four-cpus",
-}
-EDITED: dict[str, AnyEdit] = {
-    "pair-fail-ram-block-name-7.2": RenameBlock("abc", "pc.ram"),
-    "pair-fail-device-slot-7.2": Rename("0000:00:05.0/virtio-rng", "0000:00:06.0/virtio-rng"),
-}
-
-
-@pytest.fixture
-def qemus(qemu72: Path, qemu100: Path) -> dict[str, Path]:
-    return {"7.2": qemu72, "10.0.2": qemu100}
-
-
-@over_cases(lambda case: case.name in MENDED or case.name in EDITED)
-@pytest.mark.interop
-def test_what_was_refused_loads(case: Case, qemus: dict[str, Path], tmp_path: Path) -> None:
-    words = command_of(case, qemus[case.destination["version"]], tmp_path)
-    before = open_case(case)
-    refused = given_whole(words, bytes_of(before))
-    assert refused.loaded is False
-    edits = (EDITED[case.name],) if case.name in EDITED else shipped()[MENDED[case.name]].edits
-    after = edited(before, tmp_path, *edits)
-    mended = given_whole(words, bytes_of(after))
-    assert mended.loaded is True, mended.messages
-
-
-HOSTILE = [
-    b"",
-    b"\xff\xfe",
-    b"title = 1",
-    b"[[edits]]\nedit = 'set'",
-    b"title='t'\nwhy='w'\nedits=[]\n[applies_to]\nsource='a'\ndestination='b'",
-    b"title='t'\nwhy='w'\n[applies_to]\nsource='a'\ndestination='b'\n[[edits]]\nedit='rm -rf'",
-    b"title='t'\nwhy='w'\n[applies_to]\nsource='a'\ndestination='b'\n"
-    b"[[edits]]\nedit='poke'\naddress='0'\ndata='00'\nextra=1",
-    b"title='t'\nwhy='w'\n[applies_to]\nsource='a'\ndestination='b'\n"
-    b"[[edits]]\nedit='set'\ntarget='a:0/b'\nvalue=1979-05-27",
-    b"a = " + b"[" * 100_000,
-    b"a = " + b"{a=" * 20_000,
-    b"title = '" + b"x" * (1 << 20) + b"'",
-    b"a = " + b"9" * 100_000,
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_what_is_no_recipe_is_refused(text: bytes) -> None:
-    with pytest.raises(EditError):
-        parse_recipe(text, "hostile.toml")
-
-
-@given(st.binary(max_size=400))
-def test_any_bytes_are_a_recipe_or_refused(text: bytes) -> None:
-    try:
-        parse_recipe(text, "any.toml")
-    except EditError:
-        return
-    raise AssertionError(text)
-
-
-def test_a_recipe_is_for_its_machine() -> None:
-    recipe = shipped()["pcie-root-port-error-mask"]
-    with pytest.raises(EditError, match="is for machines like pc-q35"):
-        require(recipe, open_case(PC), "pcie-root-port-error-mask")
 
 
 # The command

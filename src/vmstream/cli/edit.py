@@ -100,7 +100,7 @@ def command(
     drop_block
         Without that RAM block.
     poke
-        ADDRESS=HEX or BLOCK+OFFSET=HEX: bytes of guest memory.
+        ADDRESS=HEX or BLOCK+OFFSET=HEX: bytes of guest memory; @FILE for the content of a file.
     dry_run
         Print what would change, and write nothing.
     recipes

@@ -13,9 +13,14 @@ __all__ = ["encode_array", "encode_value", "hex_bytes", "listed", "whole_number"
 
 FLOATS = frozenset({"float64", "CPU_Double_U"})
 FLAGS = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-UNWRITABLE = frozenset({"nullptr", "capability"})
+UNWRITABLE = frozenset(
+    {"nullptr", "capability", "struct", "vstruct", "tmp", "qtailq", "qlist", "gtree"}
+)
+"""Types that are no single value."""
 _LISTED = 8
 """Names that an error shows."""
+_COMPARED = 1000
+"""Names that are compared with one that is not there."""
 
 
 def encode_value(type_: str, value: Plain, size: int | None = None) -> bytes:
@@ -30,7 +35,7 @@ def encode_value(type_: str, value: Plain, size: int | None = None) -> bytes:
         EditError: the value does not fit the type or the size.
     """
     if type_ in UNWRITABLE:
-        raise EditError(f"a {type_} is no value that can be set")
+        raise EditError(f"a {type_} is no single value")
     integer = INTEGERS.get(type_)
     if integer is not None and size in (None, integer[0]):
         return _integer(type_, whole_number(value), *integer)
@@ -115,7 +120,7 @@ def _flag(value: Plain) -> bool:
 def _float(value: Plain) -> float:
     try:
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise EditError(f"{str(value)[:40]!r} is no number") from None
 
 
@@ -135,7 +140,7 @@ def hex_bytes(value: Plain) -> bytes:
 
 def listed(names: Sequence[str], wanted: str = "") -> str:
     """Names for an error: those like the one that was wanted, else the first."""
-    shown = get_close_matches(wanted, names, _LISTED, 0.5) if wanted else []
+    shown = get_close_matches(wanted, names[:_COMPARED], _LISTED, 0.5) if wanted else []
     if not shown:
         shown = list(names[:_LISTED])
     rest = len(names) - len(shown)

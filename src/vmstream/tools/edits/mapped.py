@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from vmstream.errors import Unsupported
 from vmstream.tools.edits.draft import Draft
 from vmstream.tools.edits.memory import ram_start, written_block
 from vmstream.tools.edits.splice import Splice
@@ -54,6 +55,11 @@ def _block_splices(draft: Draft, block: RamBlock, shift: int) -> list[Splice]:
     if header is None or not header.present:
         new = written_block(draft, block)
         return [Splice(block.offset, length, new)] if new != block.encode() else []
+    if header.page_size > ALIGNMENT:
+        raise Unsupported(
+            f"mapped-ram pages of {header.page_size:#x} bytes are no size of any target",
+            offset=block.offset,
+        )
     origin = draft.stream.source.origin
     bitmap_at = header.bitmap_offset - origin
     pages_at = header.pages_offset - origin

@@ -8,10 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from vmstream.stream.stream import Stream
 from vmstream.tools.edits.encoding import listed
-from vmstream.tools.edits.records import EditError, Recipe
+from vmstream.tools.edits.records import AddSubsection, AnyEdit, EditError, Recipe
 
 __all__ = ["MAX_EDITS", "MAX_SIZE", "find_recipe", "parse_recipe", "require", "shipped"]
 
@@ -35,6 +36,9 @@ def parse_recipe(text: bytes, name: str) -> Recipe:
         raise EditError(f"{name}: this is no recipe: {reason}") from None
     if not recipe.edits or len(recipe.edits) > MAX_EDITS:
         raise EditError(f"{name}: a recipe has 1 to {MAX_EDITS} edits, not {len(recipe.edits)}")
+    lent = [edit.source for edit in recipe.edits if isinstance(edit, AddSubsection) and edit.source]
+    if any(source == "-" or ":" in source for source in lent):
+        raise EditError(f"{name}: a recipe takes subsections from files, not from {listed(lent)}")
     return recipe
 
 
@@ -48,11 +52,20 @@ def find_recipe(name: str) -> Recipe:
     path = Path(name)
     if path.suffix == ".toml" or "/" in name:
         with path.open("rb") as file:
-            return parse_recipe(file.read(MAX_SIZE + 1), name)
+            recipe = parse_recipe(file.read(MAX_SIZE + 1), name)
+        edits = tuple(_beside(path, edit) for edit in recipe.edits)
+        return replace(recipe, edits=edits)
     known = shipped()
     if name not in known:
         raise EditError(f"no recipe is {name!r}; there are {listed(list(known), name)}")
     return known[name]
+
+
+def _beside(path: Path, edit: AnyEdit) -> AnyEdit:
+    """An edit whose stream to take from is beside the recipe."""
+    if not isinstance(edit, AddSubsection) or edit.source is None:
+        return edit
+    return replace(edit, source=str(path.parent / edit.source))
 
 
 def shipped() -> dict[str, Recipe]:

@@ -198,7 +198,12 @@ def _placed(draft: Draft, address: str, data: bytes) -> list[tuple[str, int, byt
             raise EditError(f"{name} has {block.size:#x} bytes: {address} reaches beyond")
         return [(name, start, data)]
     start = whole_number(address)
-    guest = PhysicalMemory(draft.stream, draft.stream.memory)
+    try:
+        guest = PhysicalMemory(draft.stream, draft.stream.memory)
+    except Unsupported:
+        raise EditError(
+            f"where this machine has its memory is not known: BLOCK+OFFSET instead of {address}"
+        ) from None
     parts = guest.map.within(start, len(data)) if start >= 0 else []
     placed = [
         (part.block, part.offset, data[part.start - start : part.start - start + part.size])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from vmstream.tools.edits.encoding import whole_number
@@ -28,6 +30,10 @@ __all__ = [
     "section_version",
     "set_field",
 ]
+
+
+MAX_FILE = 16 << 20
+"""Bytes of a file that are written into memory."""
 
 
 class _Subsection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,5 +108,19 @@ def rename_block(text: str) -> RenameBlock:
 
 
 def poke(text: str) -> Poke:
-    """``ADDRESS=HEX`` or ``BLOCK+OFFSET=HEX``."""
-    return Poke(*_split(text, "ADDRESS=HEX or BLOCK+OFFSET=HEX"))
+    """``ADDRESS=HEX`` or ``BLOCK+OFFSET=HEX``; ``@FILE`` for the content of a file.
+
+    Raises:
+        EditError: it is not of that form, or the file is too large.
+        OSError: the file can not be read.
+    """
+    address, data = _split(text, "ADDRESS=HEX or BLOCK+OFFSET=HEX")
+    return Poke(address, _content(data[1:]) if data.startswith("@") else data)
+
+
+def _content(path: str) -> str:
+    with Path(path).open("rb") as file:
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise EditError(f"{path} has more than {MAX_FILE} bytes")
+    return data.hex()
