@@ -75,11 +75,19 @@ class Layout:
         return isinstance(self._node(path), Struct)
 
     def names(self, path: str) -> list[str]:
-        """Members of the innermost struct that a path begins with, for errors."""
+        """What stands in the innermost struct that a path begins with, for errors.
+
+        Subsections, whose names have slashes, come first where the path has one.
+        """
+        wanted = path
         while path and not isinstance(self._node(path), Struct):
             path = path.rpartition(".")[0]
         node = self._node(path)
-        return list(node) if isinstance(node, Struct) else []
+        if not isinstance(node, Struct):
+            return []
+        if "/" in wanted:
+            return [*node.subsections, *node.members]
+        return list(node)
 
     def _node(self, path: str) -> Value | None:
         return self.value.at(path) if path in self.value else None
