@@ -37,7 +37,9 @@ A stream of one QEMU was given to another, and what came of it was recorded.
 `vmstream check` is asked the same at each of its levels: by the destination's
 schema alone, by a stream that the destination wrote, and by the destination
 itself. `-` stands where a level could not be asked, because that QEMU is not
-installed and no recorded stream has its version and machine type.
+installed and no recorded stream has its version and machine type. With `*` such a
+recorded stream, of another guest, stands for the destination's own: a device that
+it lacks is not one that the destination must have lacked.
 
 This page is written by `tools/verdicts.py`.
 
@@ -87,16 +89,20 @@ def rows(folder: Path, qemus: dict[str, str], counts: Counter[tuple[str, str]]) 
         cells = []
         for level in LEVELS:
             report = reports.get(level)
-            cells.append(report.verdict if report else "-")
+            stands_in = level == "stream" and "destination" not in reports
+            cells.append(f"{report.verdict}{'*' * stands_in}" if report else "-")
             if report:
                 right = report.verdict in (truth, "unknown")
                 counts[level, "unknown" if report.verdict == "unknown" else str(right)] += 1
         cause = ""
         if truth == "fails":
-            strongest = list(reports.values())[-1]
+            strongest = reports.get("destination") or reports["schema"]
+            if strongest.verdict != "fails" and "stream" in reports:
+                strongest = reports["stream"]
             found = [finding for finding in strongest.findings if finding.severity == "breaks"]
             found = found or list(strongest.findings)
             cause = f"`{found[0].code}` {found[0].message}" if found else ""
+            cause = cause.replace("|", "\\|")
         stream.close()
         name = pair.name.removeprefix("pair-")
         yield f"| {name} | {truth} | {' | '.join(cells)} | {cause} |"

@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vmstream
+from builders import PAGE
 from corpus import Case, case_named, over_cases
 from editing import blocks, bytes_of, edited, states, unchanged
 from opened import open_case
 from vmstream.cli import main
 from vmstream.errors import StreamError, Unsupported
 from vmstream.stream.stream import Stream
+from vmstream.tools.diff import diff
 from vmstream.tools.edit import edit
 from vmstream.tools.edits.encoding import encode_value
 from vmstream.tools.edits.records import (
@@ -88,6 +90,27 @@ def test_a_dry_run_writes_nothing_and_tells_what_would_be(tmp_path: Path) -> Non
     assert dry.changes == wet.changes
     assert dry.size == wet.size == (tmp_path / "out").stat().st_size
     assert dry.out is None
+
+
+def test_diff_shows_what_was_asked_and_nothing_else(tmp_path: Path) -> None:
+    before = open_case(PC)
+    edits = [
+        SetField("cpu:0/env.eip", 0x1234),
+        DropDevice("i2c_bus"),
+        Machine("pc-i440fx-7.1"),
+        Poke("pc.ram+0x2001", "ff" * 3),
+    ]
+    found = diff(before, edited(before, tmp_path, *edits), all=True)
+    assert [(head.path, head.old, head.new) for head in found.heads] == [
+        ("machine", "pc-i440fx-7.2", "pc-i440fx-7.1")
+    ]
+    assert [(s.section, s.kind, s.only) for s in found.sections] == [("i2c_bus:0", "only", "a")]
+    (device,) = found.devices
+    (change,) = device.changes
+    assert (device.device, change.path, change.new) == ("cpu:0", "env.eip", 0x1234)
+    (block,) = found.memory.blocks
+    assert (block.name, block.pages) == ("pc.ram", 1)
+    assert [(run.start, run.size) for run in block.first] == [(0x2000, PAGE)]
 
 
 # Device state

@@ -23,8 +23,10 @@ VERBS = {
     "relay": "stand between a source and a destination: record, time line, faults",
     "check": "will a given destination load it; if not, which field breaks",
     "edit": "a new stream: fields, subsections, devices, names, memory; recipes of such edits",
+    "diff": "what differs between two streams: devices, fields, registers, memory",
     "convert": "the same guest in another form: plain, mapped-ram, multifd, a libvirt image",
-    "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
+    "explain": "why a migration failed, from a log",
+    "schema": "show, diff or obtain what device state QEMUs declare (-dump-vmstate)",
 }
 
 USAGE = """\

@@ -12,10 +12,19 @@ from vmstream.cli.transport import Transport
 
 __all__ = ["Channels", "Check", "Out", "Stream", "Uri", "parse_and_run"]
 
+
+def _is_no_option(_: object, name: str) -> None:
+    """A lone - may stand for a stream; so that it can, every other -word gets here, too."""
+    if name.startswith("-") and name != "-":
+        raise UsageError(f"Unknown option: {name} (a file of that name is ./{name})")
+
+
 Stream = Annotated[
     str,
     Parameter(
-        help="The stream: a path, a URL, or - for standard input.", allow_leading_hyphen=True
+        help="The stream: a path, a URL, or - for standard input.",
+        allow_leading_hyphen=True,
+        validator=_is_no_option,
     ),
 ]
 Uri = Annotated[
