@@ -22,6 +22,7 @@ VERBS = {
     "send": "give a stream to a real QEMU that waits for one",
     "relay": "stand between a source and a destination: record, time line, faults",
     "check": "will a given destination load it; if not, which field breaks",
+    "edit": "a new stream: fields, subsections, devices, names, memory; recipes of such edits",
     "diff": "what differs between two streams: devices, fields, registers, memory",
     "convert": "the same guest in another form: plain, mapped-ram, multifd, a libvirt image",
     "explain": "why a migration failed, from a log",
