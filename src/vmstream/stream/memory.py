@@ -34,7 +34,7 @@ SPAN = 1 << 14
 _SPANS_KEPT = 128
 _CHUNK = 1 << 20
 """Bytes hashed at a time."""
-_TOGETHER = 256
+_TOGETHER = 512
 """Pages filled together: what is read for them is bounded by that, and stays in the cache."""
 _GAP = 1 << 14
 """Bytes between two pages that are read along, so as not to read twice."""
@@ -43,6 +43,7 @@ _UNPACKED = 1 << 32
 _NONE = -1
 
 
+_NORMAL, _MULTIFD = int(PageKind.NORMAL), int(PageKind.MULTIFD)
 _COPIED = np.isin(range(len(PageKind)), (PageKind.NORMAL, PageKind.MULTIFD, PageKind.MAPPED))
 """By kind: whether the page stands as it is."""
 _MADE = np.isin(range(len(PageKind)), (PageKind.FILLED, PageKind.COMPRESSED))
@@ -148,20 +149,20 @@ class Memory:
         if not len(rows):
             out[:] = 0
             return
-        step = np.diff(places[rows])
+        at, source = places[rows], sources[rows]
+        step = at[1:] - at[:-1]
         apart = (step < self.page_size) | (step > self.page_size + _GAP)
-        apart |= np.diff(sources[rows]) != 0
-        heads = np.flatnonzero(apart) + 1
-        firsts = [0, *rows[heads].tolist(), len(out)]
-        lasts = rows[np.append(heads - 1, len(rows) - 1)].tolist()
-        for (first, end), head, last in zip(
-            pairwise(firsts), rows[np.append(0, heads)].tolist(), lasts, strict=True
-        ):
-            offset = int(places[head])
-            length = int(places[last]) - offset + self.page_size
-            data = self._read(int(sources[head]), offset, length)
+        apart |= source[1:] != source[:-1]
+        heads = [0, *(np.flatnonzero(apart) + 1).tolist(), len(rows)]
+        first = 0
+        for head, after in pairwise(heads):
+            end = len(out) if after == len(rows) else int(rows[after])
+            offset = int(at[head])
+            length = int(at[after - 1]) - offset + self.page_size
+            data = self._read(int(source[head]), offset, length)
             part = places[first:end]
             gather(data, np.where(part < 0, -1, part - offset), out[first:end])
+            first = end
 
     def _fill_alone(self, run: int, page: int, out: NDArray[np.uint8]) -> None:
         """Make a page that does not stand as it is in the stream."""
@@ -392,12 +393,12 @@ class _Pieces:
         index = self._index
         kind = index.kind[final]
         copied = _COPIED[kind] & (final != _NONE)
-        stride = np.where(kind == PageKind.NORMAL, page_size + 8, page_size)
+        stride = np.where(kind == _NORMAL, page_size + 8, page_size)
         step = np.arange(page, page + len(final)) - index.page[final]
         places = np.where(copied, index.offset[final] + step * stride, -1)
         sources = self._channels[np.searchsorted(self._starts, final, "right") - 1]
         if len(self._compressed):
-            packed = (kind == PageKind.MULTIFD) & np.isin(sources, self._compressed)
+            packed = (kind == _MULTIFD) & np.isin(sources, self._compressed)
             sources = np.where(packed, sources + _UNPACKED, sources)
         return places, sources
 
