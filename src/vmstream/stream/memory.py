@@ -8,7 +8,6 @@ so nothing here grows with guest RAM.
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from enum import IntEnum
@@ -20,6 +19,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from vmstream._kernels import gather
 from vmstream.errors import Malformed, Truncated, Unsupported
 from vmstream.stream.index import Index, Segment
 from vmstream.wire.ram import PageKind
@@ -32,9 +32,15 @@ __all__ = ["Batch", "Block", "Memory", "PageState", "Run"]
 
 SPAN = 1 << 14
 """Pages whose state is worked out together (64 MiB of 4 KiB pages)."""
-_SPANS_KEPT = 4
+_SPANS_KEPT = 128
 _CHUNK = 1 << 20
-"""Bytes read at a time when a whole block is walked."""
+"""Bytes hashed at a time."""
+_TOGETHER = 512
+"""Pages filled together: what is read for them is bounded by that, and stays in the cache."""
+_GAP = 1 << 14
+"""Bytes between two pages that are read along, so as not to read twice."""
+_UNPACKED = 1 << 32
+"""Added to the number of a channel whose pages are compressed."""
 _NONE = -1
 _IN_PLACE = (PageKind.NORMAL, PageKind.MULTIFD, PageKind.MAPPED)
 """Kinds whose bytes stand in a channel as they are, unless the channel is compressed."""
@@ -61,6 +67,13 @@ class Batch(msgspec.Struct, frozen=True):
     """Bytes with every page of content somewhere in them."""
     offsets: NDArray[np.int64]
     """Where in ``data`` each page of content begins; -1 for the others."""
+
+
+_NORMAL, _MULTIFD = int(PageKind.NORMAL), int(PageKind.MULTIFD)
+_COPIED = np.isin(range(len(PageKind)), (PageKind.NORMAL, PageKind.MULTIFD, PageKind.MAPPED))
+"""By kind: whether the page stands as it is."""
+_MADE = np.isin(range(len(PageKind)), (PageKind.FILLED, PageKind.COMPRESSED))
+"""By kind: whether the page is made from what stands there."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -99,6 +112,7 @@ class Memory:
         self._sources |= {c.number: c.source for c in stream.channels if c.number}
         self._order = _replay_order(self.index)
         self._pieces = _Pieces(self.index, self._order)
+        self._elsewhere = _blocks_elsewhere(stream)
         self._blocks = {
             block.name: Block(self, number, block.name, block.used_length)
             for number, block in enumerate(self.index.blocks)
@@ -136,9 +150,9 @@ class Memory:
         while done < len(out):
             page = first + done
             number, start = divmod(page, SPAN)
-            count = min(SPAN - start, len(out) - done)
+            count = min(SPAN - start, _TOGETHER, len(out) - done)
             span = self._pieces.span(block, number)
-            self._fill(span, block, number * SPAN, start, out[done : done + count])
+            self._fill(span, number * SPAN, start, out[done : done + count])
             done += count
 
     def touched(self, block: int, first: int, count: int) -> bool:
@@ -167,7 +181,7 @@ class Memory:
             found = self._in_place(span, start + content, first + content)
             if found is None:
                 pages = np.empty((count, self.page_size), np.uint8)
-                self._fill(span, block, number * SPAN, start, pages)
+                self._fill(span, number * SPAN, start, pages)
                 data, offsets[content] = pages.reshape(-1).data, content * self.page_size
             else:
                 data, offsets[content] = found
@@ -192,45 +206,69 @@ class Memory:
             return None
         return memoryview(self._bytes(int(channels[0]), low, length)), offsets - low
 
-    def _fill(
-        self, span: _Span | None, block: int, base: int, start: int, out: NDArray[np.uint8]
-    ) -> None:
+    def _fill(self, span: _Span | None, base: int, start: int, out: NDArray[np.uint8]) -> None:
         if span is None:
             out[:] = 0
             return
         final = span.final[start : start + len(out)]
-        edges = np.flatnonzero(np.diff(final)) + 1
-        bounds = [0, *edges.tolist(), len(out)]
-        for begin, end in pairwise(bounds):
-            if begin < end:
-                run = int(final[begin])
-                self._fill_run(run, base + start + begin, out[begin:end])
+        self._copy(final, base + start, out)
+        for row in np.flatnonzero(self._pieces.alone(final)).tolist():
+            self._fill_alone(int(final[row]), base + start + row, out[row])
         if span.chains:
             for page in range(start, start + len(out)):
                 if page in span.chains:
                     self._apply(span.chains[page], out[page - start])
 
-    def _fill_run(self, run: int, page: int, out: NDArray[np.uint8]) -> None:
-        """Copy pages of one run, from page ``page`` of the block on."""
-        if run == _NONE:
+    def _copy(self, final: NDArray[np.int64], page: int, out: NDArray[np.uint8]) -> None:
+        """Copy the pages that stand as they are in a source; every other one becomes zero.
+
+        Pages that stand near each other in one source, as those of a stretch of
+        memory mostly do, come by one read.
+        """
+        places, sources = self._pieces.places(final, page, self.page_size)
+        rows = np.flatnonzero(places >= 0)
+        if not len(rows):
             out[:] = 0
             return
-        index, size = self.index, self.page_size
-        kind = int(index.kind[run])
-        step = page - int(index.page[run])
-        offset = int(index.offset[run])
+        at, source = places[rows], sources[rows]
+        step = at[1:] - at[:-1]
+        apart = (step < self.page_size) | (step > self.page_size + _GAP)
+        apart |= source[1:] != source[:-1]
+        heads = [0, *(np.flatnonzero(apart) + 1).tolist(), len(rows)]
+        first = 0
+        for head, after in pairwise(heads):
+            end = len(out) if after == len(rows) else int(rows[after])
+            offset = int(at[head])
+            length = int(at[after - 1]) - offset + self.page_size
+            data = self._read(int(source[head]), offset, length)
+            part = places[first:end]
+            gather(data, np.where(part < 0, -1, part - offset), out[first:end])
+            first = end
+
+    def _fill_alone(self, run: int, page: int, out: NDArray[np.uint8]) -> None:
+        """Make a page that does not stand as it is in the stream."""
+        offset = int(self.index.offset[run])
         channel = self._pieces.channel(run)
-        match kind:
-            case PageKind.ZERO | PageKind.MULTIFD_ZERO | PageKind.DISCARDED:
-                out[:] = 0
-            case PageKind.FILLED:
-                out[:] = self._bytes(channel, offset + step * 9, 1)[0]
-            case PageKind.NORMAL:
-                self._strided(channel, offset + step * (size + 8), size + 8, out)
-            case PageKind.COMPRESSED:
-                out[0] = np.frombuffer(self._inflate(channel, offset), np.uint8)
-            case _:
-                self._strided_plain(channel, run, offset + step * size, out)
+        if self.index.kind[run] == PageKind.COMPRESSED:
+            out[:] = np.frombuffer(self._inflate(channel, offset), np.uint8)
+            return
+        step = page - int(self.index.page[run])
+        out[:] = self._bytes(channel, offset + step * 9, 1)[0]
+
+    def _read(self, source: int, offset: int, length: int) -> bytes | memoryview:
+        """Bytes of a channel, or of what its compressed packets hold."""
+        if source < _UNPACKED:
+            return self._bytes(source, offset, length)
+        data = self._stream.unpacked(source - _UNPACKED).read_at(offset, length)
+        if len(data) < length:
+            raise Truncated(
+                "the compressed channel ends inside a page",
+                offset=offset,
+                section="multifd",
+                expected=f"{length} bytes",
+                found=f"{len(data)} bytes",
+            )
+        return data
 
     def _bytes(self, channel: int, offset: int, length: int) -> bytes | memoryview:
         data = self._sources[channel].read_at(offset, length)
@@ -243,33 +281,6 @@ class Memory:
                 found=f"{len(data)} bytes",
             )
         return data
-
-    def _strided(self, channel: int, offset: int, stride: int, out: NDArray[np.uint8]) -> None:
-        """Pages that stand ``stride`` bytes apart."""
-        count, size = out.shape
-        data = self._bytes(channel, offset, (count - 1) * stride + size)
-        source = np.frombuffer(data, np.uint8)
-        out[:] = np.lib.stride_tricks.as_strided(source, (count, size), (stride, 1))
-
-    def _strided_plain(self, channel: int, run: int, offset: int, out: NDArray[np.uint8]) -> None:
-        """Pages side by side: mapped-ram, or a multifd channel, decompressed where need be."""
-        if int(self.index.kind[run]) == PageKind.MULTIFD and self._pieces.compressed(channel):
-            self._unpack(channel, offset, out)
-            return
-        out[:] = np.frombuffer(self._bytes(channel, offset, out.size), np.uint8).reshape(out.shape)
-
-    def _unpack(self, channel: int, offset: int, out: NDArray[np.uint8]) -> None:
-        source = self._stream.unpacked(channel)
-        data = source.read_at(offset, out.size)
-        if len(data) < out.size:
-            raise Truncated(
-                "the compressed channel ends inside a page",
-                offset=offset,
-                section="multifd",
-                expected=f"{out.size} bytes",
-                found=f"{len(data)} bytes",
-            )
-        out[:] = np.frombuffer(data, np.uint8).reshape(out.shape)
 
     def _inflate(self, channel: int, offset: int) -> bytes:
         """A page of a compress thread: be32 length before ``offset``, one zlib stream."""
@@ -323,13 +334,7 @@ class Block:
     @property
     def elsewhere(self) -> bool:
         """Whether x-ignore-shared left the content in shared memory instead of the stream."""
-        stream, index = self._memory._stream, self._memory.index
-        if "x-ignore-shared" not in stream.capabilities or not stream.complete:
-            return False
-        mapped = index.blocks[self._number].mapped
-        if mapped is not None:
-            return not mapped.present
-        return not bool((index.block == self._number).any())
+        return self._number in self._memory._elsewhere
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes at ``offset`` of the block; fewer at its end.
@@ -344,14 +349,16 @@ class Block:
             raise ValueError("offset and length must not be negative")
         self._refuse_elsewhere()
         length = min(length, max(self.size - offset, 0))
-        if not length:
-            return b""
+        return self._view(offset, length).tobytes() if length else b""
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        """Bytes within the block, at least one."""
         size = self._memory.page_size
         first, last = offset // size, (offset + length - 1) // size
         pages = np.empty((last - first + 1, size), np.uint8)
         self._memory.read_pages(self._number, first, pages)
         start = offset - first * size
-        return pages.reshape(-1)[start : start + length].tobytes()
+        return pages.reshape(-1)[start : start + length].data
 
     def _refuse_elsewhere(self) -> None:
         if self.elsewhere:
@@ -394,14 +401,23 @@ class Block:
         if zero is not None:
             yield Run(start, self.size - start, zero)
 
-    def chunks(self) -> Iterator[tuple[int, bytes | None]]:
-        """The content in order as (offset, bytes), None for a stretch of zeros up to the next."""
-        for run in self.runs():
-            if run.zero:
-                yield run.start, None
-                continue
-            for at in range(run.start, run.start + run.size, _CHUNK):
-                yield at, self.read(at, min(_CHUNK, run.start + run.size - at))
+    def chunks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, memoryview]]:
+        """The content in order as (offset, up to 1 MiB of bytes).
+
+        What is left out, between them and at both ends, is zero by its records.
+        """
+        self._refuse_elsewhere()
+        end = self.size if end is None else min(end, self.size)
+        size, span = self._memory.page_size, SPAN * self._memory.page_size
+        for number in range(start // span, -(-end // span)):
+            zero = self._memory._pieces.zero(self._number, number, SPAN)
+            kept = np.flatnonzero(~zero) + number * SPAN
+            heads = np.flatnonzero(np.diff(kept // _TOGETHER, prepend=-1))
+            lasts = kept[np.append(heads[1:], len(kept))[: len(heads)] - 1]
+            for first, last in zip(kept[heads].tolist(), lasts.tolist(), strict=True):
+                at, stop = max(start, first * size), min(end, (last + 1) * size)
+                if at < stop:
+                    yield at, self._view(at, stop - at)
 
     def hash(self) -> str:
         """SHA-256 of the whole content in hex."""
@@ -434,14 +450,13 @@ class _Pieces:
         self._where = {
             int(k): (int(a), int(b)) for k, a, b in zip(keys, starts, stops, strict=True)
         }
-        self._starts = [segment.start for segment in index.segments]
+        self._starts = np.array([segment.start for segment in index.segments], np.int64)
         self._channels = np.array([segment.channel for segment in index.segments], np.int64)
-        self._compressed = {packet.channel for packet in index.packets}
+        self._compressed = np.array(sorted({packet.channel for packet in index.packets}), np.int64)
 
     def channel(self, run: int) -> int:
         """The channel that a run stands on."""
-        segment = self._index.segments[bisect_right(self._starts, run) - 1]
-        return segment.channel
+        return int(self._channels[np.searchsorted(self._starts, run, "right") - 1])
 
     def channels(self, runs: NDArray[np.int64]) -> NDArray[np.int64]:
         """The channel that each run stands on."""
@@ -449,7 +464,32 @@ class _Pieces:
 
     def compressed(self, channel: int) -> bool:
         """Whether a channel's pages are compressed."""
-        return channel in self._compressed
+        return bool((self._compressed == channel).any())
+
+    def alone(self, final: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the pages with those runs must be made one by one."""
+        made: NDArray[np.bool_] = _MADE[self._index.kind[final]] & (final != _NONE)
+        return made
+
+    def places(
+        self, final: NDArray[np.int64], page: int, page_size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the content of pages from ``page`` on stands: the offset, or -1; the source.
+
+        A source is a channel's number, with ``_UNPACKED`` added where the
+        offset is one of the decompressed pages.
+        """
+        index = self._index
+        kind = index.kind[final]
+        copied = _COPIED[kind] & (final != _NONE)
+        stride = np.where(kind == _NORMAL, page_size + 8, page_size)
+        step = np.arange(page, page + len(final)) - index.page[final]
+        places = np.where(copied, index.offset[final] + step * stride, -1)
+        sources = self._channels[np.searchsorted(self._starts, final, "right") - 1]
+        if len(self._compressed):
+            packed = (kind == _MULTIFD) & np.isin(sources, self._compressed)
+            sources = np.where(packed, sources + _UNPACKED, sources)
+        return places, sources
 
     def has(self, block: int, number: int) -> bool:
         """Whether any record touches a span."""
@@ -496,9 +536,9 @@ class _Pieces:
         state[chained] = PageState.CONTENT
         in_place = np.isin(kinds, _IN_PLACE)
         in_place[chained] = False
-        if self._compressed:
+        if len(self._compressed):
             channels = self.channels(np.maximum(final, 0))
-            in_place &= ~np.isin(channels, list(self._compressed))
+            in_place &= ~np.isin(channels, self._compressed)
         return _Span(final, chains, state, in_place)
 
     def zero(self, block: int, number: int, count: int) -> NDArray[np.bool_]:
@@ -533,6 +573,19 @@ def _split(
     begin = np.where(nth == 0, page[owner], (page[owner] // SPAN + nth) * SPAN)
     end = np.minimum(page[owner] + count[owner], (begin // SPAN + 1) * SPAN)
     return runs[owner], block[owner], begin, end - begin
+
+
+def _blocks_elsewhere(stream: Stream) -> frozenset[int]:
+    """Blocks of which x-ignore-shared sent nothing."""
+    if "x-ignore-shared" not in stream.capabilities or not stream.complete:
+        return frozenset()
+    sent = set(np.unique(stream.index.block).tolist())
+    return frozenset(
+        number
+        for number, block in enumerate(stream.index.blocks)
+        # mapped-ram says by its header whether pages follow, all-zero ones included.
+        if not (block.mapped.present if block.mapped is not None else number in sent)
+    )
 
 
 def _replay_order(index: Index) -> NDArray[np.int64]:
