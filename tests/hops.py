@@ -81,9 +81,9 @@ _MANY = ("tcp", "unix")
 _BOTH_WAYS = ("tcp", "unix", "fd")
 
 
-def _multifd(compression: Compression, secret: str | None = None) -> Kind:
+def _multifd(compression: Compression, *more: str, secret: str | None = None) -> Kind:
     return Kind(
-        ("multifd",), multifd=3, compression=compression, secret=secret, transports=_MANY
+        ("multifd", *more), multifd=3, compression=compression, secret=secret, transports=_MANY
     )
 
 
@@ -94,12 +94,13 @@ KINDS = {
     "multifd-none": _multifd(Compression.NONE),
     "multifd-zlib": _multifd(Compression.ZLIB),
     "multifd-zstd": _multifd(Compression.ZSTD),
+    "multifd-return-path": _multifd(Compression.NONE, "return-path"),
     "mapped-ram": Kind(kept=Kept.MAPPED_RAM),
     "postcopy": Kind(("postcopy-ram",), postcopy=True, transports=_BOTH_WAYS),
     "preempt": Kind(("postcopy-ram", "postcopy-preempt"), postcopy=True, transports=_MANY),
     "tls": Kind(secret="x509", transports=_BOTH_WAYS),
     "tls-psk": Kind(secret="psk", transports=("tcp",)),
-    "tls-multifd": _multifd(Compression.NONE, "x509"),
+    "tls-multifd": _multifd(Compression.NONE, "return-path", secret="x509"),
     "tls-postcopy": Kind(
         ("postcopy-ram", "return-path"), postcopy=True, secret="x509", transports=_MANY
     ),
@@ -186,7 +187,9 @@ async def migrate(source: Guest, kind: Kind, uri: str) -> dict[str, Any]:
     return await source.migration_completed()
 
 
-async def beside(work: Callable[[Callable[[str], None]], Answer]) -> tuple[str, asyncio.Task[Answer]]:
+async def beside(
+    work: Callable[[Callable[[str], None]], Answer],
+) -> tuple[str, asyncio.Task[Answer]]:
     """Start blocking work in a thread; returns the URI that it tells, and its task."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[str] = loop.create_future()

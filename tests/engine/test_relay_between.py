@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from certificates import make_x509
 from guests import Recorder
 from hops import (
     KINDS,
@@ -16,6 +18,7 @@ from hops import (
     Kind,
     assert_goes_on,
     beside,
+    credentials,
     destination,
     migrate,
     running,
@@ -30,6 +33,7 @@ pytestmark = pytest.mark.interop
 SMOKE = {
     ("plain", "qemu72"),
     ("multifd-zstd", "qemu100"),
+    ("multifd-return-path", "qemu100"),
     ("postcopy", "qemu72"),
     ("preempt", "qemu100"),
 }
@@ -105,3 +109,53 @@ def test_nothing_is_changed(
     assert contents(before.sent) == contents(after.sent) == contents(back)
     assert report.bytes == sum(map(len, contents(there)))
     assert len(report.connections) == 1 + kind.multifd + ("postcopy-preempt" in kind.capabilities)
+
+
+SECRET = [
+    pytest.param(name, qemu, marks=() if name == "tls-multifd" else (pytest.mark.slow,))
+    for name in ("tls", "tls-multifd", "tls-postcopy")
+    for qemu in ("qemu72", "qemu100")
+]
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl command")
+@pytest.mark.parametrize(("name", "qemu"), SECRET)
+def test_a_relay_has_a_session_with_each_end(
+    name: str, qemu: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    command: Path = request.getfixturevalue(qemu)
+    secret = make_x509(tmp_path / "x509")
+    (onward := tmp_path / "onward").mkdir()
+    kind = KINDS[name]
+
+    async def run() -> RelayReport:
+        async with (
+            running(command, tmp_path, kind, secret) as source,
+            destination(command, onward, kind, secret) as guest,
+        ):
+            await guest.set_migration(kind.capabilities, {})
+            await guest.execute("migrate-incoming", {"uri": f"unix:{onward}/s"})
+            tls = credentials(kind, secret)
+
+            def work(tell: Callable[[str], None]) -> RelayReport:
+                return relay(
+                    "tcp:127.0.0.1:0",
+                    f"unix:{onward}/s",
+                    server=tls,
+                    client=tls,
+                    timeout=SOON,
+                    listening=tell,
+                )
+
+            uri, relaying = await beside(work)
+            await migrate(source, kind, uri)
+            report = await asyncio.wait_for(relaying, SOON)
+            await sent(guest)
+            assert await state_of(guest) == await state_of(source)
+            await assert_goes_on(guest)
+            return report
+
+    with nothing_leaks():
+        report = asyncio.run(run())
+    assert report.complete, report.error
+    assert len(report.connections) == 1 + kind.multifd

@@ -21,7 +21,16 @@ __all__ = ["Configuration", "read_configuration"]
 TARGET_PAGE_BITS = "configuration/target-page-bits"
 CAPABILITIES = "configuration/capabilities"
 UUID = "configuration/uuid"
-_FIXED_PAGES = ("pc-", "isapc", "microvm", "xenpv", "xenfv", "s390-ccw-virtio", "pseries", "powernv")
+_FIXED_PAGES = (
+    "pc-",
+    "isapc",
+    "microvm",
+    "xenpv",
+    "xenfv",
+    "s390-ccw-virtio",
+    "pseries",
+    "powernv",
+)
 """How machine types begin whose targets (x86, s390x, ppc) have pages of 4 KiB and no other."""
 _ORDER = (TARGET_PAGE_BITS, CAPABILITIES, UUID)
 """As QEMU writes them."""
