@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
-import socket
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 from certificates import make_psk, make_x509
 from qemu.qmp import QMPError
+from transports import TRANSPORTS, Ways, creds
 
 import vmstream
 from guests import Guest, started, until
@@ -28,7 +27,6 @@ pytestmark = pytest.mark.interop
 
 MACHINE = ("-M", "pc", "-m", "16", "-nodefaults")
 SOON = 30.0
-TRANSPORTS = ("tcp", "tcp6", "unix", "fd", "exec")
 
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl command")
 needs_psk = pytest.mark.skipif(
@@ -51,31 +49,6 @@ def x509(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_x509(tmp_path_factory.mktemp("tls") / "x509")
-
-
-class Ways:
-    """How a transport is named at each end: ours, and QEMU's, which may need a descriptor."""
-
-    def __init__(self, transport: str, folder: Path, *, to_us: bool) -> None:
-        self.passed: socket.socket | None = None
-        if transport == "fd":
-            ours, self.passed = socket.socketpair()
-            self.ours, self.theirs = f"fd:{ours.detach()}", "fd:migration"
-        elif transport == "exec":
-            fifo = folder / "fifo"
-            os.mkfifo(fifo)
-            ends = f"exec:cat {fifo}", f"exec:cat > {fifo}"
-            self.ours, self.theirs = ends if to_us else reversed(ends)
-        else:
-            hosts = {"tcp": "tcp:127.0.0.1:0", "tcp6": "tcp:[::1]:0", "unix": f"unix:{folder}/s"}
-            self.ours = self.theirs = hosts[transport]
-
-    async def hand_over(self, guest: Guest) -> None:
-        """Give QEMU its end where it is a descriptor."""
-        if self.passed is not None:
-            guest.qmp.send_fd_scm(self.passed.fileno())
-            await guest.execute("getfd", {"fdname": "migration"})
-            self.passed.close()
 
 
 def received(channel: Channel) -> bytes:
@@ -161,10 +134,6 @@ def test_a_guest_goes_to_us_and_on_to_another(qemu: Path, transport: str, tmp_pa
             await arrived(guest)
 
     asyncio.run(run())
-
-
-def creds(kind: str, directory: Path, endpoint: str) -> tuple[str, ...]:
-    return "-object", f"tls-creds-{kind},id=tls,dir={directory},endpoint={endpoint}"
 
 
 async def there_and_on(qemu: Path, folder: Path, kind: str, ours: Credentials) -> None:

@@ -223,6 +223,7 @@ class _Way:
                     break
                 self.pass_on(piece)
             self.sink.finish()
+            self.at_end()
         except (ShutDown, PeerClosed):
             # Who lost the connection passes that on, and says so to nobody else.
             self.source.shutdown()
@@ -240,6 +241,9 @@ class _Way:
 
     def pass_on(self, piece: bytes) -> None:
         raise NotImplementedError
+
+    def at_end(self) -> None:
+        """The sender will send nothing more."""
 
     def keep(self, name: str, piece: bytes) -> None:
         if self.relay.record is None:
@@ -269,6 +273,11 @@ class _Forward(_Way):
         connection.samples.append((relay.now, connection.forward))
         self.keep(self.name, piece)
         relay.watched()
+
+    def at_end(self) -> None:
+        if self.decoder is not None:
+            for event in self.decoder.close():
+                self.relay.timeline.add(event, self.relay.now)
 
     def tell_kind(self, piece: bytes) -> None:
         magic = int.from_bytes(piece[:4], "big")

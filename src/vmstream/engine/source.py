@@ -132,7 +132,9 @@ class Source:
         """
         if self._listener is None:
             for channel in self._channels:
-                channel.finish()
+                # A destination that has read the end need not wait for our goodbye.
+                with contextlib.suppress(PeerClosed):
+                    channel.finish()
             self._await_end()
             return
         if not self._answered.wait(self._timeout):

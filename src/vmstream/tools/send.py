@@ -19,10 +19,13 @@ from vmstream.stream.rewriting import check_convertible, configuration, rewritte
 from vmstream.stream.stream import Stream
 from vmstream.tools.convert import Compression, Form, Options, ram_writer
 from vmstream.tools.reports import file_of
+from vmstream.wire.sections import DescriptionText
 
 __all__ = ["SendReport", "send"]
 
 TIMEOUT = 300.0
+NO_DEVICES = b'{"devices": []}'
+"""The description of a guest of which none is known."""
 RETURN_PATH_SINCE = (2, 6)
 """Machine types of which every QEMU knows the command that asks for a return path."""
 
@@ -141,6 +144,10 @@ def _pieces(stream: Stream, ram: RamWriter, answering: bool) -> Iterator[Piece]:
     if answering:
         yield Piece([opening_commands()])
     yield from pieces
+    if stream.description_text is None and head is not None:
+        # After a post-copy there is none; a destination (2.4+) waits for one unless its
+        # machine leaves it out (``suppress-vmdesc``), reads it, and makes no use of it.
+        yield Piece([DescriptionText(0, NO_DEVICES).encode()])
 
 
 class _Progress:
