@@ -31,6 +31,8 @@ from vmstream.wire.sections import FILE_MAGIC, Element
 __all__ = ["Destination"]
 
 SWITCHOVER_ACK_SINCE = (8, 1)
+QUEUED = 0.05
+"""Seconds to wait for another connection before looking whether all is over."""
 _USUAL_PAGE = 4096
 _MANY = ("tcp:", "unix:", "vsock:")
 
@@ -90,7 +92,8 @@ class Destination:
         finally:
             self._over.set()
             self._again.set()
-            self.listener.shutdown()
+            if not self.reception.ended:
+                self.listener.shutdown()
             acceptor.join()
             self._stop_channels()
             self.listener.close()
@@ -129,18 +132,19 @@ class Destination:
         self._again.set()
 
     def _accept_all(self) -> None:
-        first = True
-        while not self._over.is_set():
+        """Take every connection; after the end those, too, that still wait in the queue."""
+        while True:
+            first = not self._channels
             try:
-                channel = self.listener.accept(None if first else FINISH)
+                channel = self.listener.accept(None if first else QUEUED)
             except ShutDown:
                 return
             except ChannelError as error:
                 if first:
                     self._fail(error)
+                if self._over.is_set():
                     return
                 continue  # one connection that went wrong is no reason to send others away
-            first = False
             self._channels.append(channel)
             if self.fault_watch.refuses:
                 channel.shutdown()
