@@ -10,22 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from guests import Guest, firmware, started, until
 from transports import Ways, creds
+
+from guests import Guest, firmware, started, until
 from vmstream.channels.tls import X509, Credentials, Psk
 from vmstream.tools.convert import Compression
+from vmstream.tools.open import open_stream
 from vmstream.tools.receive import Kept, ReceiveReport, receive
 from vmstream.tools.send import SendReport, send
-from vmstream.tools.open import open_stream
 
 __all__ = [
     "KINDS",
     "SOON",
+    "Kind",
+    "State",
     "assert_goes_on",
     "beside",
     "credentials",
-    "Kind",
-    "State",
     "destination",
     "migrate",
     "on",

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from certificates import make_psk, make_x509
+from leaks import nothing_leaks
+from transports import Ways
+
 from hops import (
     KINDS,
     Kind,
@@ -22,8 +24,6 @@ from hops import (
     state_of,
     take,
 )
-from leaks import nothing_leaks
-from transports import Ways
 from vmstream.tools.open import open_stream
 from vmstream.tools.receive import ReceiveReport
 

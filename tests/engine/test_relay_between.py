@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-
 from certificates import make_x509
+from leaks import nothing_leaks
+
 from guests import Recorder
 from hops import (
     KINDS,
@@ -25,7 +26,6 @@ from hops import (
     sent,
     state_of,
 )
-from leaks import nothing_leaks
 from vmstream.tools.relay import RelayReport, relay
 
 pytestmark = pytest.mark.interop

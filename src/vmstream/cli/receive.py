@@ -47,12 +47,13 @@ def command(
     switchover_ack
         Acknowledge the switchover (8.1+); told by the source's machine type otherwise.
     """
-    from vmstream.engine.faults import parse_fault
+    from vmstream.engine.faults import FaultKind, parse_fault
     from vmstream.render.receive import Watch, render
     from vmstream.tools.receive import Kept, receive
 
     try:
-        chosen = parse_fault(fault) if fault is not None else None
+        kinds = [kind for kind in FaultKind if kind is not FaultKind.CORRUPT]
+        chosen = parse_fault(fault, kinds) if fault is not None else None
     except ValueError as error:
         raise UsageError(str(error)) from error
     with Watch() as watch:

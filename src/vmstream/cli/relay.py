@@ -49,14 +49,15 @@ def command(
     tls
         Which side the credentials are for: source, destination or both.
     """
-    from vmstream.engine.faults import parse_fault
+    from vmstream.engine.faults import FaultKind, parse_fault
     from vmstream.render.relay import Watch, render
     from vmstream.tools.relay import relay
 
     if tls not in ("source", "destination", "both"):
         raise UsageError("--tls is source, destination or both")
     try:
-        chosen = parse_fault(fault) if fault is not None else None
+        kinds = [kind for kind in FaultKind if kind is not FaultKind.FAIL]
+        chosen = parse_fault(fault, kinds) if fault is not None else None
     except ValueError as error:
         raise UsageError(str(error)) from error
     given = credentials(transport)

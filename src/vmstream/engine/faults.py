@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
@@ -26,19 +27,19 @@ class FaultKind(StrEnum):
     STALL = "stall"
     """Nothing is read for a while, then it goes on."""
     FAIL = "fail"
-    """The destination says on the return path that it failed, then closes."""
+    """The destination says on the return path that it failed, then closes (not a relay)."""
     CORRUPT = "corrupt"
-    """A byte is changed on its way (relay only)."""
+    """A byte is changed on its way (a relay only)."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault and its place; with no place it happens at once."""
+    """One fault and its place; with no place it happens at the first byte."""
 
     kind: FaultKind
     at_byte: int | None = None
     """Bytes of the main channel before it."""
     section: str | None = None
-    """The idstr of the section that it waits for."""
+    """The idstr of the section that it waits for: it happens behind the header."""
     iteration: int | None = None
     """The number of the RAM iteration (PART) that it waits for, from 1."""
     seconds: float = STALL
@@ -51,16 +52,20 @@ _FORM = re.compile(
 )
 
 
-def parse_fault(text: str) -> Fault:
+def parse_fault(text: str, kinds: Iterable[FaultKind] = FaultKind) -> Fault:
     """``cut@4096``, ``cut@section=0000:00:02.0/vga``, ``stall:5@iteration=2``, ``refuse``.
+
+    Args:
+        kinds: those that make sense here.
 
     Raises:
         ValueError: it is no such fault.
     """
+    known = list(kinds)
     found = _FORM.fullmatch(text)
-    if found is None or found["kind"] not in set(FaultKind):
+    if found is None or found["kind"] not in known:
         raise ValueError(
-            f"{text!r} is no fault: {', '.join(FaultKind)} with :SECONDS, then @BYTE, "
+            f"{text!r} is no fault: {', '.join(known)}, for stall :SECONDS, then @BYTE, "
             "@section=IDSTR or @iteration=N"
         )
     return Fault(
@@ -73,30 +78,53 @@ def parse_fault(text: str) -> Fault:
 
 
 class FaultWatch:
-    """Tells when a fault is due, from what has gone through the main channel."""
+    """Tells when a fault is due, from what goes through the main channel."""
 
     def __init__(self, fault: Fault | None) -> None:
         self.fault = fault
         self._parts = 0
         self._done = False
 
-    def due(self, received: int, events: list[Event]) -> Fault | None:
-        """The fault, once, when its place is reached."""
+    @property
+    def refuses(self) -> bool:
+        """The first connection is to be closed."""
+        return self.fault is not None and self.fault.kind is FaultKind.REFUSE
+
+    def limit(self, received: int, most: int) -> int:
+        """How many bytes to take next, ``most`` at most, so that a piece ends at the place."""
+        fault = self.fault
+        if fault is None or self._done or fault.at_byte is None:
+            return most
+        return max(1, min(most, fault.at_byte - received))
+
+    def due(self, received: int, events: Iterable[Event]) -> tuple[Fault, int] | None:
+        """The fault and its offset, once, when the bytes up to ``received`` reach its place.
+
+        Args:
+            received: bytes of the main channel so far.
+            events: what the last of them decoded to.
+        """
         fault = self.fault
         if fault is None or self._done:
             return None
-        if self._reached(fault, received, events):
-            self._done = True
-            return fault
+        place = self._place(fault, received, events)
+        if place is None:
+            return None
+        self._done = True
+        return fault, place
+
+    def _place(self, fault: Fault, received: int, events: Iterable[Event]) -> int | None:
+        if fault.at_byte is not None:
+            return fault.at_byte if received >= fault.at_byte else None
+        if fault.section is None and fault.iteration is None:
+            return 0
+        for event in events:
+            if isinstance(event, SectionStart) and self._is_it(fault, event):
+                return event.offset + len(event.encode())
         return None
 
-    def _reached(self, fault: Fault, received: int, events: list[Event]) -> bool:
-        if fault.at_byte is not None:
-            return received >= fault.at_byte
-        starts = [event for event in events if isinstance(event, SectionStart)]
+    def _is_it(self, fault: Fault, section: SectionStart) -> bool:
         if fault.section is not None:
-            return any(start.idstr == fault.section for start in starts)
-        if fault.iteration is not None:
-            self._parts += sum(s.kind == Element.PART and s.idstr == "ram" for s in starts)
-            return self._parts >= fault.iteration
-        return True
+            return section.idstr == fault.section
+        self._parts += section.kind == Element.PART and section.idstr == "ram"
+        return self._parts == fault.iteration

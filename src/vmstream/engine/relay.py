@@ -23,10 +23,9 @@ from vmstream.engine.timeline import Timeline
 from vmstream.errors import ChannelError, PeerClosed, ShutDown, StreamError, TimedOut
 from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.stream.decoder import Decoder
-from vmstream.stream.events import Event
 from vmstream.wire.multifd import MULTIFD_MAGIC
 from vmstream.wire.return_path import ReturnMessage
-from vmstream.wire.sections import FILE_MAGIC, SectionStart
+from vmstream.wire.sections import FILE_MAGIC
 
 __all__ = ["Connection", "Relay"]
 
@@ -148,7 +147,7 @@ class Relay:
         self._open.append(incoming)
         connection = Connection(len(self.connections), opened=self.now)
         self.connections.append(connection)
-        if self.fault.fault is not None and self.fault.fault.kind is FaultKind.REFUSE:
+        if self.fault.refuses:
             self._break("the connection was refused on purpose")
             return
         try:
@@ -186,11 +185,12 @@ class Relay:
 
     def inject(self, fault: Fault) -> None:
         """Do what a fault asks for: cut or stall."""
-        self.faulted = f"{fault.kind} on purpose at byte {self.bytes}"
+        at = next(each.forward for each in self.connections if each.kind == "main")
         if fault.kind is FaultKind.STALL:
+            self.faulted = f"the main channel was held for {fault.seconds:g} s at byte {at}"
             self._over.wait(fault.seconds)
         else:
-            self._break(self.faulted)
+            self._break(f"the connection was cut on purpose at byte {at}")
             raise ShutDown("cut on purpose")
 
     def watched(self) -> None:
@@ -256,17 +256,39 @@ class _Way:
 class _Forward(_Way):
     """From the source to the destination."""
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self.decoder: Decoder | None = None
-        self.corrupt: int | None = None
+    decoder: Decoder | None = None
+    corrupt: int | None = None
+    """Offset of the byte that is to be changed."""
 
     def pass_on(self, piece: bytes) -> None:
-        relay, connection = self.relay, self.connection
-        if not connection.forward:
+        if not self.connection.forward:
             self.tell_kind(piece)
-        if self.decoder is not None:
-            piece = self.look(self.decoder, piece)
+        if self.decoder is None:
+            self.send(piece)
+            return
+        start = self.connection.forward
+        events = self.decoder.feed(piece)
+        now = self.relay.now
+        for event in events:
+            self.relay.timeline.add(event, now)
+        due = self.relay.fault.due(start + len(piece), events)
+        if due is None:
+            self.send(self.corrupted(piece))
+            return
+        fault, place = due
+        if fault.kind is FaultKind.CORRUPT:
+            self.corrupt = max(place, start)
+            self.relay.faulted = f"the byte at {self.corrupt:#x} was changed on purpose"
+            self.send(self.corrupted(piece))
+            return
+        head = max(0, place - start)
+        if head:
+            self.send(piece[:head])
+        self.relay.inject(fault)
+        self.send(piece[head:])
+
+    def send(self, piece: bytes) -> None:
+        relay, connection = self.relay, self.connection
         relay.pace(len(piece))
         self.sink.send(piece)
         connection.forward += len(piece)
@@ -296,31 +318,6 @@ class _Forward(_Way):
         if self.connection.kind == "main":
             return "stream.mig"
         return f"channel-{number}.mig" if self.connection.kind == "multifd" else "preempt.mig"
-
-    def look(self, decoder: Decoder, piece: bytes) -> bytes:
-        """Decode what goes by, and do wrong what was asked for."""
-        relay = self.relay
-        events = decoder.feed(piece)
-        now = relay.now
-        for event in events:
-            relay.timeline.add(event, now)
-        fault = relay.fault.due(self.connection.forward + len(piece), events)
-        if fault is not None:
-            if fault.kind is FaultKind.CORRUPT:
-                self.corrupt = self.place_of(fault, events)
-                relay.faulted = f"a byte was changed on purpose at {self.corrupt:#x}"
-            else:
-                relay.inject(fault)
-        return self.corrupted(piece)
-
-    def place_of(self, fault: Fault, events: list[Event]) -> int:
-        if fault.at_byte is not None:
-            return fault.at_byte - 1
-        starts = [event for event in events if isinstance(event, SectionStart)]
-        wanted = [start for start in starts if start.idstr == fault.section] or starts
-        if not wanted:
-            return self.connection.forward
-        return wanted[-1].offset + len(wanted[-1].encode())
 
     def corrupted(self, piece: bytes) -> bytes:
         """The piece, with one byte inverted if that is its place."""

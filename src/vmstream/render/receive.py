@@ -9,7 +9,7 @@ from typing import Self
 
 from rich.text import Text
 
-from vmstream.engine.destination import Reception
+from vmstream.engine.reception import Reception
 from vmstream.render.text import console, count, plain_table, printable, size
 from vmstream.tools.receive import ReceiveReport
 
@@ -99,4 +99,6 @@ def _notes(report: ReceiveReport) -> str:
         notes += ", return path"
     if report.postcopy:
         notes += f", post-copy with {count(report.pages_requested, 'page')} asked for"
+    if report.resumed:
+        notes += f", taken up again {count(report.resumed, 'time')}"
     return notes

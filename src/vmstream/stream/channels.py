@@ -1,9 +1,10 @@
-"""Decoders of the other channels: multifd, post-copy preempt, return path."""
+"""Decoders of the other channels: multifd, post-copy preempt, resumed, return path."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vmstream.stream.decoder import Decoder
 from vmstream.stream.incremental import Incremental
 from vmstream.stream.ram import RamReader
 from vmstream.wire.limits import DEFAULT_LIMITS, Limits
@@ -16,7 +17,7 @@ from vmstream.wire.multifd import (
 from vmstream.wire.reader import Parse
 from vmstream.wire.return_path import read_return_message
 
-__all__ = ["MultifdDecoder", "PreemptDecoder", "ReturnPathDecoder"]
+__all__ = ["MultifdDecoder", "PreemptDecoder", "ResumedDecoder", "ReturnPathDecoder"]
 
 
 class MultifdDecoder(Incremental):
@@ -66,6 +67,29 @@ class PreemptDecoder(Incremental):
         yield from self.ram.records()
         while (yield from self.reader.need(1)):
             yield from self.raw(self.reader.available, "trailing")
+
+
+class ResumedDecoder(Decoder):
+    """The main channel on which a post-copy goes on after its connection broke (3.0+).
+
+    It begins with commands instead of a file header, and lists no blocks.
+
+    Args:
+        names, lengths: the blocks of the first connection's list.
+        page_size: target page size in bytes.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        lengths: Sequence[int],
+        page_size: int,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        super().__init__(page_size=page_size, limits=limits)
+        for name, length in zip(names, lengths, strict=True):
+            self.ram.add_block(name, length)
 
 
 class ReturnPathDecoder(Incremental):

@@ -5,8 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from vmstream.errors import Malformed, NotAStream, StreamError
-from vmstream.stream.channels import MultifdDecoder, PreemptDecoder, ReturnPathDecoder
+from vmstream.errors import Malformed, NotAStream, StreamError, Truncated
+from vmstream.stream.channels import (
+    MultifdDecoder,
+    PreemptDecoder,
+    ResumedDecoder,
+    ReturnPathDecoder,
+)
 from vmstream.stream.decoder import Decoder
 from vmstream.stream.description import DescribedExtents, find_description
 from vmstream.stream.events import DeviceState, Event, Fault
@@ -384,19 +389,31 @@ def _read_channel(
     channel = Channel(source.name, kind, source, number if kind != "return" else 0)
     stream.channels.append(channel)
     decoder: Incremental
+    page_size = stream.page_size or _USUAL_PAGE
     if kind == "multifd":
-        decoder = MultifdDecoder(stream.page_size or _USUAL_PAGE, limits=limits)
+        decoder = MultifdDecoder(page_size, limits=limits)
     elif kind == "return":
         decoder = ReturnPathDecoder(limits=limits)
     else:
         names = [block.name for block in builder.blocks]
         lengths = [block.used_length for block in builder.blocks]
-        decoder = PreemptDecoder(names, lengths, stream.page_size or _USUAL_PAGE, limits=limits)
+        which = ResumedDecoder if kind == "resumed" else PreemptDecoder
+        decoder = which(names, lengths, page_size, limits=limits)
     if kind != "return":
         builder.begin_channel(number, 0 if kind == "multifd" else LAST_EPOCH)
     for event in _channel_events(decoder, source):
         _take_channel(stream, builder, channel, event)
     channel.size = decoder.offset
+    if isinstance(decoder, ResumedDecoder) and decoder.ended:
+        _end_elsewhere(stream)
+
+
+def _end_elsewhere(stream: Stream) -> None:
+    """A post-copy that broke came to its end over another connection."""
+    stream.ended = True
+    if isinstance(stream.fatal, Truncated):
+        stream.faults.remove(stream.fatal)
+        stream.fatal = None
 
 
 def _channel_events(decoder: Incremental, source: ByteSource) -> Iterable[Event]:
@@ -412,6 +429,8 @@ def _channel_kind(head: bytes) -> str:
         return "multifd"
     if int.from_bytes(head[:4], "big") == FILE_MAGIC:
         raise NotAStream("two main channels were given; a stream has one")
+    if head[:1] == bytes((Element.COMMAND,)):
+        return "resumed"  # a preempt channel begins with an address, which is never as high
     number, length = int.from_bytes(head[:2], "big"), int.from_bytes(head[2:4], "big")
     if number in frozenset(ReturnType) and length <= 512:
         return "return"

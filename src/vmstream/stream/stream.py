@@ -87,7 +87,7 @@ class Channel(msgspec.Struct):
 
     name: str
     kind: str
-    """``multifd``, ``preempt`` or ``return``."""
+    """``multifd``, ``preempt``, ``resumed`` (the rest of a post-copy that broke) or ``return``."""
     source: ByteSource
     number: int = 0
     """Its number in the index's segments; 0 for a return path."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from os import PathLike
+from os.path import isdir
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmstream.errors import StreamError
+from vmstream.errors import NotAStream, StreamError
 from vmstream.sources import open_source
 from vmstream.sources.multifd import UnpackedChannel
 from vmstream.stream.reading import Progress, read_stream
@@ -36,7 +38,8 @@ def open_stream(
     """Read a migration stream from a path, URL, ``"-"``, file object or bytes.
 
     Args:
-        target: the main channel, or a container with a stream in it.
+        target: the main channel, a container with a stream in it, or a directory
+            that holds nothing but the channels of one migration.
         channels: the other files of the same migration (multifd channels, a
             preempt channel, a capture of the return path) in any order.
         snapshot: tag or id of a qcow2 internal snapshot.
@@ -59,7 +62,7 @@ def open_stream(
     with ExitStack() as stack:
         sources = [
             stack.enter_context(open_source(item, snapshot=snapshot if not number else None))
-            for number, item in enumerate((target, *channels))
+            for number, item in enumerate((*_files(target), *channels))
         ]
         if keep:
             for source in sources:
@@ -72,6 +75,22 @@ def open_stream(
         stream.unpack = UnpackedChannel
         stack.pop_all()
     return stream
+
+
+def _files(target: Target) -> list[Target]:
+    """The target, or the files in it that hold anything.
+
+    Raises:
+        NotAStream: it is a directory without any.
+    """
+    # What no path can be (a long URL) is no directory either; Path.is_dir would raise.
+    if not isinstance(target, str | PathLike) or not isdir(target):  # noqa: PTH112
+        return [target]
+    files = (file for file in sorted(Path(target).iterdir()) if file.is_file())
+    found: list[Target] = [file for file in files if file.stat().st_size]
+    if not found:
+        raise NotAStream("there is no stream in this directory", file=str(target))
+    return found
 
 
 def _lent_by(target: Target) -> StreamDescription | Schema:

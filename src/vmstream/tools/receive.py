@@ -13,8 +13,9 @@ import msgspec
 
 from vmstream.channels.channel import Place, listen
 from vmstream.channels.tls import Credentials
-from vmstream.engine.destination import Destination, Reception
+from vmstream.engine.destination import Destination
 from vmstream.engine.faults import Fault
+from vmstream.engine.reception import Reception
 from vmstream.errors import StreamError
 from vmstream.stream.stream import Stream
 from vmstream.tools.convert import Form, Options, convert
@@ -64,6 +65,8 @@ class ReceiveReport(msgspec.Struct, frozen=True):
     return_path: bool
     postcopy: bool
     pages_requested: int
+    resumed: int
+    """How often a post-copy that broke was taken up again."""
     files: tuple[ReceivedFile, ...]
 
 
@@ -86,13 +89,14 @@ def receive(
         out: the result. It appears when the source is done and every byte is on the disk.
             Where it is not, ``OUT.partial`` keeps what arrived.
         tls: credentials of a server.
-        timeout: seconds to wait for the source, and for each piece.
+        timeout: seconds to wait for the source, for each piece, and for a source to take
+            up a post-copy that broke.
         listening: called with the URI once a source can connect, with the real port in it.
         watch: called as bytes arrive.
 
     Raises:
         StreamError: nothing can arrive at ``place``.
-        OSError: the result can not be written.
+        OSError: nothing can be written beside ``out``.
     """
     target = Path(out)
     if target.exists() and (kept is Kept.RAW or target.is_dir()):
@@ -113,13 +117,12 @@ def receive(
         except BaseException:
             _remove_if_empty(partial)
             raise
-    reception = destination.reception
     if error is None:
-        _settle(partial, target, kept)
+        error = _settled(partial, target, kept)
     else:
         _remove_if_empty(partial)
     place_of_result = target if error is None else partial
-    return _report(uri, place_of_result, reception, error, seconds)
+    return _report(uri, place_of_result, destination.reception, error, seconds)
 
 
 def _run(destination: Destination) -> StreamError | None:
@@ -145,6 +148,18 @@ def _remove_if_empty(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def _settled(partial: Path, target: Path, kept: Kept) -> StreamError | None:
+    """Put what arrived in its place; the error that leaves it where it is."""
+    try:
+        _settle(partial, target, kept)
+    except StreamError as error:
+        return error
+    except OSError as error:
+        name = error.filename or target
+        return StreamError(f"all arrived, but {name} can not be written: {error.strerror}")
+    return None
+
+
 def _settle(partial: Path, target: Path, kept: Kept) -> None:
     """Put what arrived in its place, in the form that is asked for."""
     for file in partial.iterdir():
@@ -154,7 +169,7 @@ def _settle(partial: Path, target: Path, kept: Kept) -> None:
         partial.rename(target)
         _flush(target.parent)
         return
-    with _opened(partial) as stream:
+    with open_stream(partial) as stream:
         as_it_is = kept is Kept.PLAIN and _is_plain(stream)
         if not as_it_is:
             form = Form.MAPPED_RAM if kept is Kept.MAPPED_RAM else Form.PLAIN
@@ -171,12 +186,6 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _opened(folder: Path) -> Stream:
-    main = folder / "stream.mig"
-    others = sorted(path for path in folder.iterdir() if path != main)
-    return open_stream(main, *others)
 
 
 def _is_plain(stream: Stream) -> bool:
@@ -208,5 +217,6 @@ def _report(
         reception.return_path,
         reception.postcopy,
         reception.pages_requested,
+        reception.resumed,
         tuple(ReceivedFile(file.kind, file.path.name, file.size) for file in reception.files),
     )

@@ -1,0 +1,294 @@
+"""The main channel of a migration that arrives: what the source says, and what it is answered.
+
+A protocol-level destination: it answers what QEMU's own answers
+(``migration/savevm.c``, ``loadvm_process_command``; ``migration/ram.c``).
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from typing import Protocol
+
+from vmstream.channels.channel import Channel
+from vmstream.engine.faults import Fault as InjectedFault
+from vmstream.engine.faults import FaultWatch
+from vmstream.engine.received import ReceivedPages
+from vmstream.engine.reception import ChannelFile, Reception
+from vmstream.errors import PeerClosed, StreamError, TimedOut
+from vmstream.stream.channels import ResumedDecoder
+from vmstream.stream.decoder import Decoder
+from vmstream.stream.events import Event, Fault
+from vmstream.wire.commands import Command, CommandType, discard_ranges
+from vmstream.wire.configuration import Configuration
+from vmstream.wire.ram import Pages, RamBlock, RamFlag, RamMark
+from vmstream.wire.reader import bytes_of, text_of
+from vmstream.wire.return_path import ReturnMessage, ReturnType
+from vmstream.wire.sections import DescriptionText, Element, SectionStart
+
+__all__ = ["PIECE", "MainChannel"]
+
+PIECE = 1 << 18
+"""Bytes received at a time."""
+GRACE = 0.5
+"""Seconds after the end mark in which a description must begin to arrive."""
+REQUEST = 1 << 16
+"""Bytes asked for at a time in post-copy."""
+FINISH = 10.0
+"""Seconds for what is under way on other channels, or for the source to close them."""
+_POLL = 0.005
+
+
+class Around(Protocol):
+    """What the main channel needs of the destination."""
+
+    reception: Reception
+    fault_watch: FaultWatch
+
+    def keep(self, kind: str) -> ChannelFile:
+        """A new file for a channel."""
+
+    def synchronised(self, marks: int) -> bool:
+        """Whether every multifd channel has come to so many sync packets."""
+
+    def inject(self, fault: InjectedFault, main: MainChannel) -> None:
+        """Do what a fault asks for."""
+
+    def watched(self) -> None:
+        """Tell how far it got."""
+
+    def acknowledges(self, machine: str | None) -> bool:
+        """Whether to send a SWITCHOVER_ACK."""
+
+
+class MainChannel:
+    """Bytes to the file and the decoder, events to answers.
+
+    It outlives its connection: a post-copy that broke goes on over another.
+    """
+
+    def __init__(self, around: Around) -> None:
+        self.around = around
+        self.reception = around.reception
+        self.pages = ReceivedPages()
+        self.decoder: Decoder = Decoder()
+        self._channel: Channel | None = None
+        self._file: ChannelFile | None = None
+        self._return: ChannelFile | None = None
+        self._described = False
+        self._shut = False
+        self._fatal: StreamError | None = None
+        self._asked: tuple[str, int, int] | None = None
+        self._flushes = 0
+        self._section_ends = 0
+        self._answering = threading.RLock()
+
+    def close(self) -> None:
+        """Close the file of what was answered."""
+        if self._return is not None:
+            self._return.close()
+
+    def run(self, channel: Channel, file: ChannelFile, first: bytes) -> None:
+        """Take what comes over one connection until the source closes it.
+
+        Args:
+            first: what was read already, to tell the channel's kind.
+
+        Raises:
+            PeerClosed, TimedOut: the connection broke before the end mark.
+            StreamError: what arrives is no legal stream.
+        """
+        self._channel, self._file = channel, file
+        patience = channel.timeout
+        try:
+            self._take(first)
+            while self._receive(patience):
+                pass
+        except (PeerClosed, TimedOut):
+            self._finish_decoding()
+            raise
+        self._finish_decoding()
+        if not self.decoder.ended:
+            raise PeerClosed(
+                "the source closed the connection before the end of the stream",
+                offset=file.size,
+                section=self.reception.section,
+                file=channel.name,
+            )
+
+    def resume(self) -> None:
+        """Get ready for the connection on which the source takes up a broken post-copy."""
+        lengths = self.pages.lengths
+        self.decoder = ResumedDecoder(
+            list(lengths), list(lengths.values()), self.pages.page_size or 4096
+        )
+        with self._answering:
+            self._asked = None
+        self._fatal = None
+
+    def arrived(self, pages: Pages) -> None:
+        """Pages came, on this channel or on that for urgent ones."""
+        self.pages.add(pages)
+
+    # Receiving
+
+    def _receive(self, patience: float) -> bool:
+        """One piece; False at the end."""
+        channel, file = self._channel, self._file
+        assert channel is not None and file is not None
+        waits_for_description = self.decoder.ended and self.reception.return_path and not self._shut
+        channel.timeout = FINISH if self._shut else GRACE if waits_for_description else patience
+        try:
+            piece = channel.recv(self.around.fault_watch.limit(file.size, PIECE))
+        except TimedOut:
+            if waits_for_description:
+                self._send_shut()
+                return True
+            if self._shut:
+                return False
+            raise
+        except PeerClosed:
+            if self.decoder.ended:
+                return False
+            raise
+        if piece:
+            self._take(piece)
+        return bool(piece)
+
+    def _take(self, piece: bytes) -> None:
+        file = self._file
+        assert file is not None
+        file.write(piece)
+        events = self.decoder.feed(piece)
+        for event in events:
+            self._event(event)
+        due = self.around.fault_watch.due(file.size, events)
+        if due is not None:
+            self.around.inject(due[0], self)
+        self.around.watched()
+        if self._fatal is not None and not self.decoder.ended:
+            raise self._fatal
+        if self.decoder.ended and self.reception.return_path:
+            # After a post-copy no description follows.
+            if self._described or self.reception.postcopy:
+                self._send_shut()
+        elif self.reception.postcopy:
+            self.request()
+
+    def _finish_decoding(self) -> None:
+        for event in self.decoder.close():
+            if not isinstance(event, Fault):
+                self._event(event)
+
+    def _event(self, event: Event) -> None:
+        match event:
+            case Pages():
+                self.arrived(event)
+            case RamMark(flag=RamFlag.MULTIFD_FLUSH):
+                self._flushes += 1
+            case RamMark(flag=RamFlag.EOS):
+                self._section_ends += 1
+            case Command():
+                self._command(event)
+            case RamBlock():
+                self.pages.add_block(event)
+            case SectionStart():
+                self.reception.section = event.idstr
+                if event.kind == Element.PART and event.idstr == "ram":
+                    self.reception.iterations += 1
+            case Configuration():
+                self.reception.machine = event.machine
+            case DescriptionText():
+                self._described = True
+            case Fault(fatal=True):
+                self._fatal = event.error
+
+    # What the source asks
+
+    def _command(self, command: Command) -> None:
+        match command.command:
+            case CommandType.OPEN_RETURN_PATH:
+                self._open_return_path()
+            case CommandType.PING:
+                self.answer(ReturnType.PONG, command.payload)
+            case CommandType.POSTCOPY_RAM_DISCARD:
+                block, ranges = discard_ranges(command)
+                for start, length in ranges:
+                    self.pages.discard(block, start, length)
+            case CommandType.POSTCOPY_LISTEN:
+                self.reception.postcopy = True
+            case CommandType.RECV_BITMAP:
+                self._send_bitmap(text_of(command.payload[1 : 1 + command.payload[0]]))
+            case CommandType.POSTCOPY_RESUME:
+                self.answer(ReturnType.RESUME_ACK, struct.pack(">I", 1))
+
+    def _open_return_path(self) -> None:
+        channel, file = self._channel, self._file
+        assert channel is not None and file is not None
+        if not channel.bidirectional:
+            raise StreamError(
+                "the source asks for a return path, which this channel can not carry",
+                offset=file.size,
+                file=channel.name,
+            )
+        self.reception.return_path = True
+        if self.around.acknowledges(self.reception.machine):
+            self.answer(ReturnType.SWITCHOVER_ACK, b"")
+
+    def _send_bitmap(self, block: str) -> None:
+        name = bytes_of(block)
+        payload = bytes((len(name),)) + name
+        self.answer(ReturnType.RECV_BITMAP, payload, bitmap=self.pages.bitmap(block))
+
+    def _send_shut(self) -> None:
+        """Say that all is well: the source then lets go of its guest."""
+        if self._shut:
+            return
+        self._await_others()
+        self._shut = True
+        self.answer(ReturnType.SHUT, struct.pack(">I", 0))
+
+    def _await_others(self) -> None:
+        """Wait for what the source sent on other channels before what came here.
+
+        Multifd: before the end of each RAM section up to machine type 8.0, and before
+        each FLUSH mark after that, a sync packet went over every channel. Preempt: pages
+        that are missing here were sent there.
+        """
+        marks = self._flushes or self._section_ends
+        end = time.monotonic() + FINISH
+        while time.monotonic() < end:
+            missing = self.reception.postcopy and next(self.pages.missing(), None)
+            if not missing and self.around.synchronised(marks):
+                return
+            time.sleep(_POLL)
+
+    def answer(self, kind: ReturnType, payload: bytes, bitmap: bytes | None = None) -> None:
+        """Send a message on the return path, where there is one, and keep it in its file."""
+        if not self.reception.return_path:
+            return
+        assert self._channel is not None
+        data = ReturnMessage(0, kind, payload, bitmap).encode()
+        with self._answering:
+            self._channel.send(data)
+            if self._return is None:
+                self._return = self.around.keep("return")
+            self._return.write(data)
+
+    # Post-copy
+
+    def request(self) -> None:
+        """Ask for the next pages that have not arrived, one request at a time."""
+        with self._answering:
+            missing = next(self.pages.missing(), None)
+            if missing is None or missing == self._asked or not self.reception.return_path:
+                return
+            self._asked = missing
+            block, start, length = missing
+            length = min(length, REQUEST)
+            name = bytes_of(block)
+            payload = struct.pack(">QI", start, length) + bytes((len(name),)) + name
+            self.answer(ReturnType.REQ_PAGES_ID, payload)
+            assert self.pages.page_size is not None
+            self.reception.pages_requested += -(-length // self.pages.page_size)
