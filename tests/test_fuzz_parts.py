@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from container_writers import libvirt_image
 
 import vmstream
 from builders import END, HEADER, configuration, device
+from container_writers import libvirt_image
 from corpus import Case, cases
 from vmstream.errors import StreamError
 from vmstream.render.json import dump
-from vmstream.render.show import plain
+from vmstream.render.show_json import plain
 from vmstream.tools.inspect import inspect
 from vmstream.tools.show import show
 from vmstream.tools.verify import verify

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the QEMUs at hand that the tests drive, on Debian bookworm:
 #
-#   - the distribution's own (7.2) and the compressors, installed by apt;
+#   - the distribution's own (7.2), the compressors and openssl, installed by apt;
 #   - 10.0 from bookworm-backports, unpacked into .qemu/10.0 and not installed,
 #     so that both stand side by side: .qemu/10.0/qemu-system-x86_64;
 #   - a kernel for a Linux guest, unpacked into .qemu/linux and not installed;
@@ -14,8 +14,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 newer=$root/.qemu/10.0
 linux=$root/.qemu/linux
-packages=(qemu-system-x86 qemu-utils lzop zstd xz-utils bzip2 gdb binutils)
-commands=(qemu-system-x86_64 qemu-img lzop zstd xz bzip2 gdb readelf)
+packages=(qemu-system-x86 qemu-utils lzop zstd xz-utils bzip2 openssl gdb binutils)
+commands=(qemu-system-x86_64 qemu-img lzop zstd xz bzip2 openssl gdb readelf)
 unpacked=(qemu-system-x86 qemu-system-common qemu-system-data seabios ipxe-qemu)
 
 give_up() {

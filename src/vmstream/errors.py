@@ -14,6 +14,11 @@ The hierarchy::
       LimitExceeded         a length above the stated limit
       Unsupported           legal, but not readable here (said, not guessed)
       SourceError           the container or file around the stream failed
+      ChannelError          the connection to the other end of a migration failed
+        BadAddress          what was given names no place that QEMU's grammar knows
+        TimedOut            nothing happened for as long as a wait may last
+        PeerClosed          the other end closed the connection or died
+        ShutDown            this end was shut down, mostly by another thread
 """
 
 from __future__ import annotations
@@ -21,11 +26,16 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BadAddress",
+    "ChannelError",
     "LimitExceeded",
     "Malformed",
     "NotAStream",
+    "PeerClosed",
+    "ShutDown",
     "SourceError",
     "StreamError",
+    "TimedOut",
     "Truncated",
     "Unsupported",
 ]
@@ -112,3 +122,33 @@ class SourceError(StreamError):
     """The file or container around the stream could not be read."""
 
     code = "source-error"
+
+
+class ChannelError(StreamError):
+    """The connection to the other end of a migration failed; ``file`` is its URI."""
+
+    code = "channel-error"
+
+
+class BadAddress(ChannelError):
+    """A URI or channel object that names no place; said with what was expected."""
+
+    code = "bad-address"
+
+
+class TimedOut(ChannelError):
+    """Nothing happened for as long as a wait may last."""
+
+    code = "timed-out"
+
+
+class PeerClosed(ChannelError):
+    """The other end closed the connection, or died."""
+
+    code = "peer-closed"
+
+
+class ShutDown(ChannelError):
+    """This end was shut down, mostly by another thread."""
+
+    code = "shut-down"

@@ -1,8 +1,9 @@
-"""``vmstream schema show`` and ``vmstream schema diff``."""
+"""``vmstream schema show``, ``diff`` and ``dump``."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -87,17 +88,104 @@ def test_show_gives_the_model_as_json(
     assert field["struct"]["fields"][0]["memory_size"] == 4
 
 
-@pytest.mark.parametrize("words", [[], ["frob"], ["diff"], ["diff", "one"], ["show"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["frob"],
+        ["diff"],
+        ["diff", "one"],
+        ["show"],
+        ["dump"],
+        ["dump", "--qemu", ""],
+        ["dump", "--qemu", "qemu 'open"],
+    ],
+)
 def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_help_names_both_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", "--help"]) == 0
     said = capsys.readouterr().out
-    assert "schema show" in said
-    assert "schema diff" in said
+    assert all(f"schema {command} --help" in said for command in ("show", "diff", "dump"))
+
+
+@pytest.fixture(params=["qemu72", "qemu100"])
+def qemu(request: pytest.FixtureRequest) -> Path:
+    """Each QEMU at hand."""
+    command: Path = request.getfixturevalue(request.param)
+    return command
+
+
+@pytest.mark.interop
+def test_a_dump_is_what_the_qemu_wrote(
+    qemu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the machine type alone: neither the disk that is not there nor the device is asked for."""
+    out, own = tmp_path / "out.json", tmp_path / "own.json"
+    command = f"{qemu} -M q35,accel=tcg -drive file=/nowhere -device no-such-device"
+    assert main(["schema", "dump", "--qemu", command, "-o", str(out), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    subprocess.run([qemu, "-M", "q35", "-dump-vmstate", own], check=True)
+    assert out.read_bytes() == own.read_bytes()
+    assert report["file"] == str(out)
+    assert report["machine"].startswith("pc-q35-")
+    assert report["size"] == out.stat().st_size
+    assert main(["schema", "diff", str(out), str(own)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"out.json", "own.json"}
+
+
+@pytest.mark.interop
+def test_a_dump_without_a_file_goes_to_standard_output(
+    qemu72: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert main(["schema", "dump", "--qemu", str(qemu72)]) == 0
+    assert json.loads(capfdbinary.readouterr().out)["vmschkmachine"]["Name"] == "pc-i440fx-7.2"
+
+
+@pytest.mark.interop
+def test_a_qemu_that_has_no_such_machine_is_one_line_and_leaves_what_was_there(
+    qemu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    out.write_text("as it was")
+    command = f"{qemu} -M no-such-machine"
+    assert main(["schema", "dump", "--qemu", command, "-o", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"vmstream: {qemu}: ended with status 1: ")
+    assert "unsupported machine type" in said
+    assert said.count("\n") == 1
+    assert out.read_text() == "as it was"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_qemu_that_is_missing_or_hangs_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out.json")
+    assert main(["schema", "dump", "--qemu", "/no/such/qemu -M pc", "-o", out]) == 2
+    assert capsys.readouterr().err == "vmstream: /no/such/qemu: No such file or directory\n"
+    script = tmp_path / "qemu"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o700)
+    words = ["schema", "dump", "--qemu", f"{script} -M pc", "-o", out, "--timeout", "0.3"]
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"vmstream: {script}: did not write its schema in 0.3 s\n"
+    assert list(tmp_path.iterdir()) == [script]
+
+
+def test_what_a_program_writes_that_is_no_schema_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "qemu"
+    script.write_text('#!/bin/sh\nfor last in "$@"; do :; done\necho "{}" > "$last"\n')
+    script.chmod(0o700)
+    out = tmp_path / "out.json"
+    assert main(["schema", "dump", "--qemu", str(script), "-o", str(out)]) == 2
+    assert "vmschkmachine" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_what_is_no_schema_is_one_line_and_status_2(

@@ -69,6 +69,35 @@ def test_an_option_that_is_none_is_usage() -> None:
     assert b"--frobnicate" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "--nope", "x"),
+        ("show", "x", "--nope"),
+        ("show", "-x"),
+        ("inspect", "--nope"),
+        ("memory", "--nope", "x", "--json"),
+        ("check", "--nope", "x"),
+        ("schema", "show", "--nope", "x"),
+    ],
+)
+def test_an_option_that_is_none_is_never_taken_for_a_name(words: tuple[str, ...]) -> None:
+    result = run(*words)
+    unknown = next(word for word in words if word.startswith("-"))
+    assert result.returncode == 2
+    assert f"Unknown option: {unknown}".encode() in result.stderr
+    assert result.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "-"), ("show", "-", "--full"), ("show", "--device", "cpu*", "-")]
+)
+def test_a_lone_hyphen_is_standard_input_beside_options(words: tuple[str, ...]) -> None:
+    result = run(*words, data=CASE.main.read_bytes())
+    assert result.returncode == 0, result.stderr
+    assert b"env.regs" in result.stdout
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb_tells_its_options(verb: str) -> None:
     result = run(verb, "--help")

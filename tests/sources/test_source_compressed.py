@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from container_writers import STREAM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from container_writers import STREAM
 from vmstream.errors import LimitExceeded, SourceError, StreamError, Truncated, Unsupported
 from vmstream.sources import Limits, Source, open_source
 from vmstream.sources.compressed import OUTPUT_CHUNK

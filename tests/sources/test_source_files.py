@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from container_writers import STREAM
 
+from container_writers import STREAM
 from vmstream.errors import SourceError
 from vmstream.sources import Source, open_source
 from vmstream.sources import files as files_module

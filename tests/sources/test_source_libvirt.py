@@ -8,10 +8,10 @@ import lzma
 import struct
 
 import pytest
-from container_writers import STREAM, libvirt_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from container_writers import STREAM, libvirt_image
 from vmstream.errors import LimitExceeded, SourceError, StreamError, Truncated, Unsupported
 from vmstream.sources import Limits, Source, open_source
 from vmstream.sources.libvirt import HEADER_SIZE, PART_MAGIC, Format

@@ -12,10 +12,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from container_writers import State, qcow2_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from container_writers import State, qcow2_image
 from vmstream.errors import LimitExceeded, SourceError, StreamError, Truncated, Unsupported
 from vmstream.sources import Limits, Source, open_source
 

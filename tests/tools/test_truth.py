@@ -8,7 +8,7 @@ from itertools import pairwise
 from corpus import Case, over_cases
 from opened import open_case
 from vmstream.render.json import dump
-from vmstream.render.show import plain
+from vmstream.render.show_json import plain
 from vmstream.tools.inspect import inspect
 from vmstream.tools.show import show
 from vmstream.tools.verify import verify

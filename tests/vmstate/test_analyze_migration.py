@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import CASES, description_text, read, sections
 
+from recorded import CASES, description_text, read, sections
 from vmstream.vmstate.decode import decode
 from vmstream.vmstate.values import Array, List, Scalar, Struct, Value
 from vmstream.vmstate.vmdesc import parse

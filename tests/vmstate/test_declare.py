@@ -232,3 +232,10 @@ def test_the_registry_numbers_names_and_orders() -> None:
         registry.register(toy(), instance_id=0)
     with pytest.raises(ValueError, match="alias needs"):
         registry.register(toy(), alias_id=3)
+
+
+def test_a_subsection_that_is_needed_must_be_there() -> None:
+    part = declare("toy/part", value=vmstate.uint8())
+    toy = declare(part=vmstate.subsection(part, needed=lambda self: True))
+    with pytest.raises(ValueError, match="part: it is needed"):
+        save(toy())

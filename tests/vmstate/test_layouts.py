@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import CASES, read
 
+from recorded import CASES, read
 from vmstream.vmstate.decode import extent, fits
 from vmstream.vmstate.description import Description, DeviceDescription, Field, StreamDescription
 from vmstream.vmstate.layouts import borrow, lookup, suffix

@@ -7,8 +7,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import CASES, described
 
+from recorded import CASES, described
 from vmstream.errors import LimitExceeded, Malformed, StreamError
 from vmstream.vmstate.description import Description, DeviceDescription, Field, StreamDescription
 from vmstream.vmstate.vmdesc import (

@@ -7,8 +7,8 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import CASES, described, sections
 
+from recorded import CASES, described, sections
 from vmstream.vmstate.decode import MAX_VALUES, Decoded, decode, extent, fits
 from vmstream.vmstate.description import Description, Field
 from vmstream.vmstate.values import List, Struct, to_plain, walk

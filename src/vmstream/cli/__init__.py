@@ -18,7 +18,15 @@ VERBS = {
     "verify": "structure, footers, description against bytes, completeness",
     "memory": "RAM blocks with the SHA-256 of their content; a hex dump; a search",
     "extract": "guest memory for drgn, crash, gdb, Volatility or a fuzzer",
-    "schema": "show or diff what device state QEMUs declare (-dump-vmstate)",
+    "receive": "take a migration from a real QEMU",
+    "send": "give a stream to a real QEMU that waits for one",
+    "relay": "stand between a source and a destination: record, time line, faults",
+    "check": "will a given destination load it; if not, which field breaks",
+    "edit": "a new stream: fields, subsections, devices, names, memory; recipes of such edits",
+    "diff": "what differs between two streams: devices, fields, registers, memory",
+    "convert": "the same guest in another form: plain, mapped-ram, multifd, a libvirt image",
+    "explain": "why a migration failed, from a log",
+    "schema": "show, diff or obtain what device state QEMUs declare (-dump-vmstate)",
 }
 
 USAGE = """\

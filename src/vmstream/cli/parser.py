@@ -8,19 +8,34 @@ from typing import Annotated, get_type_hints
 from cyclopts import App, CycloptsError, Parameter
 
 from vmstream.cli.run import Input, Output, UsageError
+from vmstream.cli.transport import Transport
 
-__all__ = ["Channels", "Out", "Stream", "parse_and_run"]
+__all__ = ["Channels", "Check", "Out", "Stream", "Uri", "parse_and_run"]
+
+
+def _is_no_option(_: object, name: str) -> None:
+    """A lone - may stand for a stream; so that it can, every other -word gets here, too."""
+    if name.startswith("-") and name != "-":
+        raise UsageError(f"Unknown option: {name} (a file of that name is ./{name})")
+
 
 Stream = Annotated[
     str,
     Parameter(
-        help="The stream: a path, a URL, or - for standard input.", allow_leading_hyphen=True
+        help="The stream: a path, a URL, or - for standard input.",
+        allow_leading_hyphen=True,
+        validator=_is_no_option,
     ),
 ]
+Uri = Annotated[
+    str,
+    Parameter(help="tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N, exec:COMMAND or file:PATH."),
+]
 Out = Annotated[str, Parameter(name=("--out", "-o"))]
+Check = Annotated[bool | None, Parameter(negative="--no-check")]
 Channels = Annotated[str, Parameter(help="Other files of the same migration, in any order.")]
 
-for group in (Input, Output):
+for group in (Input, Output, Transport):
     Parameter(name="*")(group)  # its fields are options of the verb itself
 
 

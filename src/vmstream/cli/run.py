@@ -99,8 +99,9 @@ def _run(verb: str, command: Callable[..., int], words: list[str]) -> int:
 
 
 def _reads_streams(command: Callable[..., int]) -> bool:
-    """Whether the verb's arguments are ``STREAM [CHANNEL...]``, all of them names."""
-    return list(command.__annotations__.values())[:2] == ["Stream", "Channels"]
+    """Whether all that the verb must be told is ``STREAM [CHANNEL...]``, all of them names."""
+    given = list(command.__annotations__.values())
+    return given[:2] == ["Stream", "Channels"] and "Out" not in given
 
 
 def _is_option(word: str) -> bool:

@@ -1,8 +1,13 @@
-"""``vmstream schema show`` and ``vmstream schema diff``."""
+"""``vmstream schema show``, ``vmstream schema diff`` and ``vmstream schema dump``."""
 
 from __future__ import annotations
 
-from vmstream.cli.run import DEFAULT_OUTPUT, Output
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vmstream.cli.run import DEFAULT_OUTPUT, Output, UsageError
 from vmstream.cli.streams import print_json
 
 __all__ = ["commands"]
@@ -67,4 +72,39 @@ def diff(
     return 1 if report.breaks(direction) else 0
 
 
-commands = {"show": show, "diff": diff}
+def dump(
+    *,
+    qemu: str,
+    out: Annotated[str | None, Parameter(name=("--out", "-o"))] = None,
+    timeout: float = 30.0,
+    output: Output = DEFAULT_OUTPUT,
+) -> int:
+    """What device state a QEMU declares, from the QEMU itself, as its -dump-vmstate writes it.
+
+    Parameters
+    ----------
+    qemu
+        The QEMU's command line. Its program and machine type are what matters: no disk is
+        opened and no device made.
+    out
+        The file to write, which appears when it is whole; standard output without it.
+    timeout
+        Seconds that the QEMU may take.
+    """
+    from vmstream.tools.schema import dump_schema
+
+    try:
+        text, report = dump_schema(qemu, out, timeout=timeout)
+    except ValueError as error:
+        raise UsageError(f"--qemu: {error}") from error
+    if out is None:
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    elif output.json:
+        print_json(report)
+    else:
+        print(f"{out}: {report.device_types} device types of {report.machine}")
+    return 0
+
+
+commands = {"show": show, "diff": diff, "dump": dump}

@@ -39,7 +39,7 @@ def command(
     with open_input(stream, channels, source) as opened:
         report = show(opened, device, field)
         if output.json:
-            from vmstream.render.show import plain
+            from vmstream.render.show_json import plain
 
             print_json(plain(report, raw=raw, full=full))
         else:

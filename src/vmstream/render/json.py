@@ -28,10 +28,17 @@ def _printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {_printable(str(key)): _printable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
+        if _are_integers(value):
+            return value
         return [_printable(item) for item in value]
     if isinstance(value, bytes | memoryview):
         return bytes(value).hex()
     return value
+
+
+def _are_integers(value: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether there is nothing to do for any element: long arrays are numbers mostly."""
+    return {*map(type, value)} == {int} and min(value) >= -(1 << 63) and max(value) < 1 << 64
 
 
 def _text(value: str) -> str:

@@ -1,4 +1,4 @@
-"""``show`` as a tree on a terminal, or as JSON."""
+"""``show`` as a tree on a terminal."""
 
 from __future__ import annotations
 
@@ -11,45 +11,12 @@ from vmstream.render.text import console, count, printable, size
 from vmstream.tools.show import DeviceState, ShowReport
 from vmstream.vmstate.values import Array, List, Scalar, Struct, Value
 
-__all__ = ["plain", "render"]
+__all__ = ["render"]
 
 _ITEMS = 8
 """Elements of an array shown before it is abbreviated."""
 _BYTES = 16
 """Bytes of a buffer shown before it is abbreviated."""
-
-
-def plain(report: ShowReport, *, raw: bool, full: bool) -> dict[str, Any]:
-    """``{"cpu:0": {...}, ...}``; with ``raw`` each device is a list of its fields with bytes."""
-    devices = {device.key: _plain_device(device, raw, full) for device in report.devices}
-    if report.sound:
-        return devices
-    problems = [
-        {"device": device.key, "path": p.path, "offset": p.offset, "message": p.message}
-        for device in report.devices
-        for p in device.problems
-    ]
-    faults = {
-        "complete": report.complete,
-        "faults": [fault_dict(fault) for fault in report.faults],
-        "problems": problems,
-        "missing": list(report.missing),
-    }
-    return {**devices, "": faults}
-
-
-def fault_dict(fault: Any) -> dict[str, Any]:
-    """A fault as JSON can hold it."""
-    return {name: getattr(fault, name) for name in fault.__slots__}
-
-
-def _plain_device(device: DeviceState, raw: bool, full: bool) -> Any:
-    if not raw:
-        return device.plain(full)
-    return [
-        {"path": f.path, "offset": f.offset, "raw": f.raw.hex(), "value": f.value}
-        for f in device.fields(full)
-    ]
 
 
 def render(report: ShowReport, *, raw: bool, full: bool) -> None:

@@ -39,6 +39,14 @@ class Decompressor(Protocol):
     def decompress(self, data: Any, max_length: int = ...) -> bytes: ...
 
 
+class Compressor(Protocol):
+    """The interface that zlib's and zstd's compressors share."""
+
+    def compress(self, data: Any, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
 class DamagedMember(Exception):
     """A decompressor's own complaint: what it said, and whether it was about a limit."""
 
@@ -189,6 +197,16 @@ def zstd_decompressor(limits: Limits) -> Decompressor:
     window_log = max(limits.memory.bit_length() - 1, 10)
     options = {int(zstd.DecompressionParameter.window_log_max): window_log}
     return _Guarded(zstd.ZstdDecompressor(options=options), zstd.ZstdError)
+
+
+def zstd_compressor() -> Compressor:
+    """A streaming zstd compressor at zstd's own default level."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    return zstd.ZstdCompressor()
 
 
 def _fed(name: str, start: Callable[[Limits], Decompressor]) -> Expand:

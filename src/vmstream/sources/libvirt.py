@@ -21,7 +21,15 @@ from vmstream.sources.compressed import MAGIC_SIZE, codec_of
 from vmstream.sources.slice import Slice
 from vmstream.sources.source import KIB, Limits, Source
 
-__all__ = ["HEADER_SIZE", "MAGIC", "PART_MAGIC", "Format", "Header", "open_libvirt"]
+__all__ = [
+    "HEADER_SIZE",
+    "MAGIC",
+    "PART_MAGIC",
+    "Format",
+    "Header",
+    "image_head",
+    "open_libvirt",
+]
 
 MAGIC = b"LibvirtQemudSave"
 PART_MAGIC = b"LibvirtQemudPart"
@@ -29,6 +37,10 @@ PART_MAGIC = b"LibvirtQemudPart"
 HEADER_SIZE = 92
 NEWEST = 2
 STREAM_MAGIC = b"QEVM\0\0\0\3"
+ROOM = 64 * KIB
+"""Bytes of padding after the texts, so that ``save-image-edit`` can make them longer."""
+ALIGNMENT = 4 * KIB
+"""Of the stream in an image written here, so that it can be read with direct I/O."""
 DISPLACEMENT = 64 * KIB
 """How far behind the data area a stream is looked for that is not right after it."""
 
@@ -58,6 +70,27 @@ class Header(msgspec.Struct, frozen=True):
 
 def is_libvirt(head: bytes) -> bool:
     return head.startswith((MAGIC, PART_MAGIC))
+
+
+def image_head(xml: str, cookie: str | None, stored: Format, *, was_running: bool) -> bytes:
+    """Everything that stands before the stream in a save image, in this host's byte order.
+
+    Args:
+        xml: the domain's.
+        cookie: libvirt's own notes, kept from another image.
+
+    Raises:
+        ValueError: a text is empty or has a NUL in it.
+    """
+    texts = [text.encode() for text in (xml, cookie) if text is not None]
+    if not all(texts) or any(b"\0" in text for text in texts):
+        raise ValueError("the domain XML must be text, and not empty")
+    area = b"".join(text + b"\0" for text in texts)
+    length = len(area) + ROOM
+    length += -(HEADER_SIZE + length) % ALIGNMENT
+    cookie_offset = len(texts[0]) + 1 if len(texts) > 1 else 0
+    words = struct.pack("=5I", NEWEST, length, was_running, stored, cookie_offset)
+    return (MAGIC + words).ljust(HEADER_SIZE, b"\0") + area.ljust(length, b"\0")
 
 
 def open_libvirt(outer: Source, limits: Limits) -> Source:

@@ -156,8 +156,8 @@ class Decoder(Incremental):
         capabilities = record.capabilities or ()
         self.ram.ignore_shared = "x-ignore-shared" in capabilities
         self.ram.mapped = "mapped-ram" in capabilities
-        if record.target_page_bits is not None:
-            self.ram.page_bits = record.target_page_bits
+        if record.target_page_bits is not None or self.ram.page_bits is None:
+            self.ram.page_bits = record.page_bits
 
     def _checkpoints(self) -> Parse[None]:
         """COLO: after the first migration, messages and the state of each checkpoint."""

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from vmstream.vmstate.decode import Decoded, decode, fits
-from vmstream.vmstate.description import Description, DeviceDescription
-from vmstream.vmstate.values import to_plain
+from vmstream.vmstate.description import Description, DeviceDescription, Field
+from vmstream.vmstate.values import Struct, to_plain
 
 if TYPE_CHECKING:
     from vmstream.stream.stream import Section, Stream
@@ -60,6 +62,18 @@ class Device:
         """Whether this stream itself describes the device."""
         return self._own is not None
 
+    @property
+    def description(self) -> Description | None:
+        """What describes it: the stream itself, else what fits of the one that was borrowed."""
+        if self._own is not None:
+            return self._own.description
+        return _present(self.decoded.value) if self.decoded is not None else None
+
+    @property
+    def old_style(self) -> bool:
+        """The stream describes it as one opaque buffer, or as nothing."""
+        return self._own is not None and self._own.old_style
+
     @cached_property
     def readings(self) -> tuple[Decoded, ...]:
         """Every different set of values that the descriptions at hand make of the bytes.
@@ -104,6 +118,21 @@ class Device:
         if self.decoded is None:
             raise KeyError(path)
         return self.decoded.value[path]
+
+
+def _present(value: Struct) -> Description:
+    """A borrowed description without the subsections that are not there."""
+
+    def of(field: Field) -> Field:
+        member = value.members.get(field.name)
+        return replace(field, struct=_present(member)) if isinstance(member, Struct) else field
+
+    description = value.description
+    return replace(
+        description,
+        fields=tuple(map(of, description.fields)),
+        subsections=tuple(map(_present, value.subsections.values())),
+    )
 
 
 def _distinct(fitting: list[Decoded]) -> tuple[Decoded, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from vmstream.wire.xbzrle import decode_page
 if TYPE_CHECKING:
     from vmstream.stream.stream import Stream
 
-__all__ = ["Block", "Memory", "Run"]
+__all__ = ["Batch", "Block", "Memory", "PageState", "Run"]
 
 SPAN = 1 << 14
 """Pages whose state is worked out together (64 MiB of 4 KiB pages)."""
@@ -41,6 +42,31 @@ _GAP = 1 << 14
 _UNPACKED = 1 << 32
 """Added to the number of a channel whose pages are compressed."""
 _NONE = -1
+_IN_PLACE = (PageKind.NORMAL, PageKind.MULTIFD, PageKind.MAPPED)
+"""Kinds whose bytes stand in a channel as they are, unless the channel is compressed."""
+
+
+class PageState(IntEnum):
+    """What the records make of a page in the end."""
+
+    ABSENT = 0
+    """No record holds it: it was never sent, and reads as zero."""
+    ZERO = 1
+    CONTENT = 2
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Consecutive pages of a block, and where their bytes are at hand."""
+
+    block: int
+    first: int
+    """Number of the first page."""
+    state: NDArray[np.uint8]
+    """:class:`PageState` of each page."""
+    data: memoryview
+    """Bytes with every page of content somewhere in them."""
+    offsets: NDArray[np.int64]
+    """Where in ``data`` each page of content begins; -1 for the others."""
 
 
 _NORMAL, _MULTIFD = int(PageKind.NORMAL), int(PageKind.MULTIFD)
@@ -65,6 +91,10 @@ class _Span(msgspec.Struct, frozen=True):
     """Run of the last record that holds the whole page, or -1 when none does."""
     chains: dict[int, list[int]]
     """Runs of the XBZRLE records after it, by page of the span."""
+    state: NDArray[np.uint8]
+    """:class:`PageState` of each page."""
+    in_place: NDArray[np.bool_]
+    """Pages of content whose bytes stand in a channel as they are."""
 
 
 class Memory:
@@ -124,6 +154,57 @@ class Memory:
             span = self._pieces.span(block, number)
             self._fill(span, number * SPAN, start, out[done : done + count])
             done += count
+
+    def touched(self, block: int, first: int, count: int) -> bool:
+        """Whether any record may hold one of the pages; told by spans, so not sharply."""
+        spans = range(first // SPAN, (first + count - 1) // SPAN + 1)
+        return any(self._pieces.has(block, number) for number in spans)
+
+    def batch(self, block: int, first: int, count: int) -> Batch:
+        """Pages ``first`` on, at most up to the next multiple of :data:`SPAN`.
+
+        Where they stand together on one channel they are not copied but told by
+        their places in the bytes read.
+        """
+        number, start = divmod(first, SPAN)
+        count = min(count, SPAN - start)
+        span = self._pieces.span(block, number)
+        if span is None:
+            nothing = np.full(count, _NONE, np.int64)
+            state = np.full(count, PageState.ABSENT, np.uint8)
+            return Batch(block, first, state, memoryview(b""), nothing)
+        state = span.state[start : start + count]
+        content = np.flatnonzero(state == PageState.CONTENT)
+        offsets = np.full(count, _NONE, np.int64)
+        data = memoryview(b"")
+        if len(content):
+            found = self._in_place(span, start + content, first + content)
+            if found is None:
+                pages = np.empty((count, self.page_size), np.uint8)
+                self._fill(span, number * SPAN, start, pages)
+                data, offsets[content] = pages.reshape(-1).data, content * self.page_size
+            else:
+                data, offsets[content] = found
+        return Batch(block, first, state, data, offsets)
+
+    def _in_place(
+        self, span: _Span, at: NDArray[np.int64], page: NDArray[np.int64]
+    ) -> tuple[memoryview, NDArray[np.int64]] | None:
+        """Bytes that hold the pages and the place of each in them; None where that is not so."""
+        if not span.in_place[at].all():
+            return None
+        index, size = self.index, self.page_size
+        runs = span.final[at]
+        channels = self._pieces.channels(runs)
+        if (channels != channels[0]).any():
+            return None
+        stride = np.where(index.kind[runs] == PageKind.NORMAL, size + 8, size)
+        offsets = index.offset[runs] + (page - index.page[runs]) * stride
+        low = int(offsets.min())
+        length = int(offsets.max()) + size - low
+        if length > 2 * len(at) * (size + 8):
+            return None
+        return memoryview(self._bytes(int(channels[0]), low, length)), offsets - low
 
     def _fill(self, span: _Span | None, base: int, start: int, out: NDArray[np.uint8]) -> None:
         if span is None:
@@ -377,6 +458,14 @@ class _Pieces:
         """The channel that a run stands on."""
         return int(self._channels[np.searchsorted(self._starts, run, "right") - 1])
 
+    def channels(self, runs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The channel that each run stands on."""
+        return self._channels[np.searchsorted(self._starts, runs, "right") - 1]
+
+    def compressed(self, channel: int) -> bool:
+        """Whether a channel's pages are compressed."""
+        return bool((self._compressed == channel).any())
+
     def alone(self, final: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the pages with those runs must be made one by one."""
         made: NDArray[np.bool_] = _MADE[self._index.kind[final]] & (final != _NONE)
@@ -401,6 +490,10 @@ class _Pieces:
             packed = (kind == _MULTIFD) & np.isin(sources, self._compressed)
             sources = np.where(packed, sources + _UNPACKED, sources)
         return places, sources
+
+    def has(self, block: int, number: int) -> bool:
+        """Whether any record touches a span."""
+        return block << 40 | number in self._where
 
     def span(self, block: int, number: int) -> _Span | None:
         """What the pages of one span end as; None when no record touches it."""
@@ -431,21 +524,29 @@ class _Pieces:
             page = int(first[at])
             if at > place[page]:
                 chains.setdefault(page, []).append(int(runs[at]))
-        return _Span(final, chains)
+        return self._judged(final, chains)
+
+    def _judged(self, final: NDArray[np.int64], chains: dict[int, list[int]]) -> _Span:
+        """A span with the state of its pages."""
+        kinds = self._index.kind[np.maximum(final, 0)]
+        empty = np.isin(kinds, (PageKind.ZERO, PageKind.MULTIFD_ZERO, PageKind.DISCARDED))
+        state = np.where(empty, PageState.ZERO, PageState.CONTENT).astype(np.uint8)
+        state[final == _NONE] = PageState.ABSENT
+        chained = list(chains)
+        state[chained] = PageState.CONTENT
+        in_place = np.isin(kinds, _IN_PLACE)
+        in_place[chained] = False
+        if len(self._compressed):
+            channels = self.channels(np.maximum(final, 0))
+            in_place &= ~np.isin(channels, self._compressed)
+        return _Span(final, chains, state, in_place)
 
     def zero(self, block: int, number: int, count: int) -> NDArray[np.bool_]:
         """Which of the first ``count`` pages of a span are zero by their records."""
         span = self.span(block, number)
         if span is None:
             return np.ones(count, bool)
-        final = span.final[:count]
-        kinds = self._index.kind[np.maximum(final, 0)]
-        zero = np.isin(kinds, (PageKind.ZERO, PageKind.MULTIFD_ZERO, PageKind.DISCARDED))
-        zero |= final == _NONE
-        for page in span.chains:
-            if page < count:
-                zero[page] = False
-        return zero
+        return np.not_equal(span.state[:count], PageState.CONTENT)
 
 
 def _spread(
@@ -478,8 +579,13 @@ def _blocks_elsewhere(stream: Stream) -> frozenset[int]:
     """Blocks of which x-ignore-shared sent nothing."""
     if "x-ignore-shared" not in stream.capabilities or not stream.complete:
         return frozenset()
-    sent = np.unique(stream.index.block).tolist()
-    return frozenset(range(len(stream.index.blocks))).difference(sent)
+    sent = set(np.unique(stream.index.block).tolist())
+    return frozenset(
+        number
+        for number, block in enumerate(stream.index.blocks)
+        # mapped-ram says by its header whether pages follow, all-zero ones included.
+        if not (block.mapped.present if block.mapped is not None else number in sent)
+    )
 
 
 def _replay_order(index: Index) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ __all__ = ["RamReader", "Stop"]
 
 _BATCH = 4096
 """Runs in one batch of pages."""
+_MARKS = (RamFlag.EOS, RamFlag.HOOK, RamFlag.MULTIFD_FLUSH)
 _END_MARK = RamFlag.EOS.to_bytes(8, "big")
 _FLAGS = 0x3FF
 """Bits below the smallest page size (1 KiB), where all flags stand."""
@@ -264,7 +265,7 @@ class RamReader:
         if value & _FLAGS == RamFlag.MEM_SIZE:
             yield from self._setup(at, value & ~_FLAGS)
             return True
-        if value in (RamFlag.EOS, RamFlag.HOOK, RamFlag.MULTIFD_FLUSH):
+        if value in _MARKS:
             self.owner.emit(RamMark(at, RamFlag(value)))
             return value != RamFlag.EOS
         raise Malformed(
@@ -314,8 +315,10 @@ class RamReader:
         address = ignored = None
         if self.ignore_shared:
             address = yield from reader.integer(8, "a RAM block's address")
-            ignored = yield from self._ignored_flag(used == remaining)
+            if not self.mapped:  # which came long after 4.0
+                ignored = yield from self._ignored_flag(used == remaining)
         header: MappedRamHeader | None = None
+        self.mapped = self.mapped or (yield from self._looks_mapped())
         if self.mapped:
             header = yield from read_mapped_header(reader, used, self.owner.limits)
             self._learn(header.page_size)
@@ -324,6 +327,16 @@ class RamReader:
         if header is not None and header.present:
             yield from self._mapped_region(name, used, header)
         return used
+
+    def _looks_mapped(self) -> Parse[bool]:
+        """Whether a mapped-ram header follows, in a stream whose configuration does not say so.
+
+        be32 version 1 and the high half of a be64 page size: no name begins with
+        a zero byte, and no other record with these eight.
+        """
+        if self.ignore_shared or self.postcopy_sizes:
+            return False
+        return bytes((yield from self.owner.reader.peek(8))) == b"\0\0\0\1\0\0\0\0"
 
     def _block_page_size(self) -> Parse[int | None]:
         """The host page size that post-copy with huge pages adds.
@@ -347,8 +360,8 @@ class RamReader:
         after = bytes((yield from reader.peek(9)))
         if not after or after[0] > 1:
             return None
-        if last and after[:7] == bytes(7) and after[7:8] != b"\0":
-            return None  # the EOS, HOOK or FLUSH mark itself
+        if last and int.from_bytes(after[:8], "big") in _MARKS:
+            return None
         if after[0] == 1 and not last and after[1:2] and after[1] >= 0x20 and after[2:3] == b"\0":
             return None  # a name of one letter and the high byte of its length
         return int.from_bytes((yield from reader.take(1)), "big")
@@ -385,11 +398,7 @@ class RamReader:
         if len(head) < 8:
             raise self._cut()
         value = int.from_bytes(head, "big")
-        if value & _FLAGS == RamFlag.MEM_SIZE or value in (
-            RamFlag.EOS,
-            RamFlag.HOOK,
-            RamFlag.MULTIFD_FLUSH,
-        ):
+        if value & _FLAGS == RamFlag.MEM_SIZE or value in _MARKS:
             return True
         sample = yield from reader.peek(_GUESS_BYTES)
         self.page_bits = self._guess(sample)

@@ -25,6 +25,7 @@ from vmstream.wire.limits import DEFAULT_LIMITS, Limits
 from vmstream.wire.mapped_ram import MappedBitmap
 from vmstream.wire.multifd import (
     MULTIFD_MAGIC,
+    DeviceStatePacket,
     InitialPacket,
     MultifdPacket,
     OldInitialPacket,
@@ -430,6 +431,8 @@ def _take_channel(stream: Stream, builder: IndexBuilder, channel: Channel, event
             except StreamError as error:
                 error.offset = event.offset if error.offset is None else error.offset
                 _channel_fault(stream, channel, error)
+        case DeviceStatePacket():
+            channel.device_states += 1
         case Pages():
             builder.add_pages(event)
         case ReturnMessage():

@@ -95,6 +95,8 @@ class Channel(msgspec.Struct):
     initial: InitialPacket | OldInitialPacket | None = None
     packets: int = 0
     syncs: int = 0
+    device_states: int = 0
+    """Packets with the state of a device (10.0+)."""
     messages: list[ReturnMessage] = msgspec.field(default_factory=list)
 
 
@@ -231,6 +233,7 @@ class Stream(msgspec.Struct):
         signs = {
             "xbzrle": PageKind.XBZRLE in kinds,
             "compress": PageKind.COMPRESSED in kinds,
+            "mapped-ram": any(block.mapped is not None for block in self.index.blocks),
             "multifd": multifd or self.flushes > 0,
             "return-path": CommandType.OPEN_RETURN_PATH in commands and not advised,
             "postcopy-ram": any(len(command.payload) == 16 for command in advised),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import tempfile
@@ -13,13 +12,24 @@ from pathlib import Path
 
 import msgspec
 
+from vmstream.engine.command_line import machine_of, words_of
 from vmstream.errors import SourceError
 from vmstream.sources import Source, Target, open_source
 from vmstream.sources.reader import Reader
+from vmstream.tools.output import atomic_file
 from vmstream.vmstate.description import Description
 from vmstream.vmstate.schema import MAX_SCHEMA_SIZE, Schema, parse_schema
 
-__all__ = ["SchemaReport", "obtain_schema", "read_schema", "schema_of", "show_schema"]
+__all__ = [
+    "SchemaDump",
+    "SchemaReport",
+    "dump_schema",
+    "obtain_schema",
+    "obtain_schema_text",
+    "read_schema",
+    "schema_of",
+    "show_schema",
+]
 
 TIMEOUT = 30.0
 """Seconds that a QEMU may take; it writes the file and exits before it makes the machine."""
@@ -52,32 +62,82 @@ def schema_of(source: Source) -> Schema:
 
 
 def obtain_schema(
-    command: str | Sequence[str], machine: str, *, timeout: float = TIMEOUT
+    command: str | Sequence[str], machine: str | None = None, *, timeout: float = TIMEOUT
 ) -> Schema:
-    """Let a QEMU say what its device state is: ``COMMAND -M MACHINE -dump-vmstate FILE``.
+    """Let a QEMU say what its device state is; see :func:`obtain_schema_text`.
+
+    Raises:
+        Malformed: what it wrote is no schema.
+    """
+    words = words_of(command)
+    return parse_schema(obtain_schema_text(words, machine, timeout=timeout), file=words[0])
+
+
+def obtain_schema_text(
+    command: str | Sequence[str], machine: str | None = None, *, timeout: float = TIMEOUT
+) -> bytes:
+    """What ``COMMAND -M MACHINE -dump-vmstate FILE`` writes.
 
     Args:
         command: the binary, with arguments before those where it needs some; a
             string is split as a shell does.
-        machine: the machine type, with its version (``pc-i440fx-7.2``) or an alias.
+        machine: the machine type, with its version (``pc-i440fx-7.2``) or an alias;
+            the binary's default when it is None.
         timeout: seconds after which it is killed, with everything it started.
 
     Raises:
         SourceError: it failed, took too long, or wrote nothing; with what it said.
-        Malformed: what it wrote is no schema.
         OSError: it can not be started.
+        ValueError: there is no command.
     """
-    words = shlex.split(command) if isinstance(command, str) else list(command)
-    if not words:
-        raise ValueError("a command is needed")
+    words = words_of(command)
+    chosen = ["-M", machine] if machine is not None else []
     with tempfile.TemporaryDirectory(prefix="vmstream-") as folder:
         output = Path(folder) / "schema.json"
-        said = _run([*words, "-M", machine, "-dump-vmstate", str(output)], timeout)
+        said = _run([*words, *chosen, "-dump-vmstate", str(output)], timeout)
         if not output.exists():
-            raise SourceError(f"wrote no schema of {machine}{_because(said)}", file=words[0])
+            which = machine or "its default machine"
+            raise SourceError(f"wrote no schema of {which}{_because(said)}", file=words[0])
         with output.open("rb") as written:
-            text = written.read(MAX_SCHEMA_SIZE + 1)
-    return parse_schema(text, file=words[0])
+            return written.read(MAX_SCHEMA_SIZE + 1)
+
+
+class SchemaDump(msgspec.Struct, frozen=True):
+    """A schema that was obtained."""
+
+    file: str | None
+    """Where it was written."""
+    machine: str
+    """The machine type, with its version."""
+    device_types: int
+    size: int
+    """Bytes."""
+
+
+def dump_schema(
+    command: str | Sequence[str], out: str | None = None, *, timeout: float = TIMEOUT
+) -> tuple[bytes, SchemaDump]:
+    """The schema of a whole QEMU command line: that of its binary and machine type.
+
+    Nothing else of the command matters to it, so nothing else is started: no disk is
+    opened and no device made.
+
+    Args:
+        out: a file to write; it appears when it is whole.
+
+    Raises:
+        SourceError, Malformed, OSError, ValueError: as :func:`obtain_schema`.
+        OSError: the file can not be written.
+    """
+    words = words_of(command)
+    options = (number for number, word in enumerate(words) if word.startswith("-"))
+    program = words[: next(options, None)]
+    text = obtain_schema_text(program, machine_of(words), timeout=timeout)
+    schema = parse_schema(text, file=words[0])
+    if out is not None:
+        with atomic_file(out) as file:
+            file.write(text)
+    return text, SchemaDump(out, schema.machine, len(schema.devices), len(text))
 
 
 def _run(words: list[str], timeout: float) -> str:

@@ -7,7 +7,8 @@
 
 Every word takes ``wire_name`` (a name, or names by QEMU version), ``since``
 (the version that introduced the field) and ``exists`` (a condition that decides
-alone). Type names and layouts: QEMU ``migration/vmstate-types.c``.
+alone); those that hold states take ``given`` (attributes that the states inside
+are handed for conditions of their own). Type names and layouts: QEMU ``migration/vmstate-types.c``.
 """
 
 from __future__ import annotations
@@ -15,19 +16,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from vmstream.vmstate.containers import Queue, Tmp, Tree, Validation
 from vmstream.vmstate.fields import (
     Bitmap,
     Field,
     FixedArray,
     Opaque,
     Pointers,
-    Queue,
+    Private,
     Scalar,
     Struct,
-    Tmp,
-    Tree,
     Unused,
-    Validation,
     VariableArray,
     VariableBuffer,
 )
@@ -49,6 +48,7 @@ __all__ = [
     "int64",
     "opaque",
     "pointers",
+    "private",
     "qlist",
     "qtailq",
     "struct",
@@ -204,6 +204,14 @@ def pointers(element: Any, count: int | str, **common: Any) -> Any:
 def struct(state: type[State], **common: Any) -> Any:
     """A state inside the state, without header or version."""
     return Struct(state, **common)
+
+
+def private(type_: str, state: type[State], **common: Any) -> Any:
+    """A state that QEMU writes by code of its own (``get`` and ``put``, such as ``virtio``).
+
+    The description has its type's name and its size, and nothing of what is inside.
+    """
+    return Private(type_, state, **common)
 
 
 def vstruct(state: type[State], version: int, **common: Any) -> Any:

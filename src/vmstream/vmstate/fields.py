@@ -1,5 +1,7 @@
 """The parts of a declared state: each knows its bytes, its default and its description.
 
+Containers and conditions are in :mod:`vmstream.vmstate.containers`.
+
 Wire layouts and type names follow QEMU ``include/migration/vmstate.h`` and
 ``migration/vmstate-types.c``; all integers are big-endian.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import struct as structs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from vmstream.vmstate.dialect import Dialect
@@ -25,13 +28,10 @@ __all__ = [
     "Names",
     "Opaque",
     "Pointers",
-    "Queue",
+    "Private",
     "Scalar",
     "Struct",
-    "Tmp",
-    "Tree",
     "Unused",
-    "Validation",
     "VariableArray",
     "VariableBuffer",
 ]
@@ -57,18 +57,25 @@ class Field(ABC):
         wire_name: its name in the description, if not the attribute's.
         since: the version of the state that introduced it.
         exists: decides alone whether it is on the wire, whatever the version.
+        given: attributes that the states inside are handed before they are saved
+            or loaded, for conditions of theirs that depend on the whole device.
     """
 
     def __init__(
-        self, wire_name: Names | None = None, since: int = 0, exists: Exists | None = None
+        self,
+        wire_name: Names | None = None,
+        since: int = 0,
+        exists: Exists | None = None,
+        given: Sequence[str] = (),
     ) -> None:
         self.attribute = ""
         self.since = since
         self.exists = exists
+        self.given = given
         self._names = wire_name
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.attribute = name
+        self.attribute = intern(name)  # as names in code are: then looking it up is fast
 
     def wire_name(self, dialect: Dialect) -> str | None:
         """The field's name in the description that a QEMU version writes.
@@ -87,6 +94,12 @@ class Field(ABC):
     def compressible(self) -> bool:
         """Whether an array of it is described by its first element (``vmsd_can_compress``)."""
         return self.exists is None
+
+    def hand_down(self, parent: State, part: State) -> State:
+        """Give a state inside this field what its parent has for it."""
+        for attribute in self.given:
+            setattr(part, attribute, getattr(parent, attribute))
+        return part
 
     def check(  # noqa: B027 - most fields can not contradict themselves
         self, owner: type[State], before: Sequence[Field]
@@ -114,7 +127,7 @@ def _check_count(field: Field, count: str, owner: type[State], before: Sequence[
     """A count must be a number that is loaded earlier, or a property of the device."""
     names = {other.attribute: other for other in before}
     source = names.get(count)
-    if source is None and isinstance(vars(owner).get(count), int):
+    if source is None and isinstance(getattr(owner, count, None), int | property):
         return
     if source is None:
         raise TypeError(
@@ -259,7 +272,11 @@ class VariableBuffer(Field):
 
 
 class Bitmap(Field):
-    """Bits as be64 words, least significant bit first; the value is an int whose bit i is bit i."""
+    """Bits as be64 words, least significant bit first; the value is an int whose bit i is bit i.
+
+    What a last word holds above the declared bits is dropped on load: no bit of the
+    bitmap is there, and QEMU looks at none.
+    """
 
     def __init__(self, bits: str | int, *, maximum: int | None = None, **common: Any) -> None:
         super().__init__(**common)
@@ -291,7 +308,7 @@ class Bitmap(Field):
             bits = loading.count(self, state, self.bits, 1, self.maximum, unit_bits=1)
         raw = bytes(loading.take((bits + 63) // 64 * 8))
         words = b"".join(raw[at : at + 8][::-1] for at in range(0, len(raw), 8))
-        setattr(state, self.attribute, int.from_bytes(words, "little"))
+        setattr(state, self.attribute, int.from_bytes(words, "little") & (1 << bits) - 1)
 
 
 class _Elements(Field):
@@ -312,16 +329,24 @@ class _Elements(Field):
                 f"{owner.__name__}.{self.attribute}: conditions belong to the array, "
                 "not to its element"
             )
+        if self.given and not isinstance(self.element, Struct):
+            raise TypeError(f"{owner.__name__}.{self.attribute}: only states can be given anything")
 
     @property
     def compressible(self) -> bool:
         return self.exists is None and self.element.compressible
 
-    def _save_all(self, saving: Saving, values: Sequence[Any]) -> None:
+    def _save_all(self, saving: Saving, state: State, values: Sequence[Any]) -> None:
         if isinstance(self.element, Scalar) and self.compressible:
             self._save_numbers(saving, self.element, values)
             return
+        self._hand_down_all(state, values)
         saving.describe_elements(self, values, self.element)
+
+    def _hand_down_all(self, state: State, values: Sequence[Any]) -> None:
+        for value in values if self.given else ():
+            if value is not None:
+                self.hand_down(state, value)
 
     def _save_numbers(self, saving: Saving, element: Scalar, values: Sequence[Any]) -> None:
         try:
@@ -332,15 +357,18 @@ class _Elements(Field):
             length = len(values) if len(values) > 1 else None
             saving.describe(self, element.type, element.codec.size, array_len=length)
 
-    def _load_all(self, loading: Loading, count: int) -> list[Any]:
+    def _load_all(self, loading: Loading, state: State, count: int) -> list[Any]:
         element = self.element
+        own = getattr(state, self.attribute)
+        if isinstance(element, Struct):
+            return loading.states(self, state, element, own[:count], count)
         if isinstance(element, Scalar) and element.rule is None:
             raw = loading.take(count * element.codec.size)
             return list(structs.unpack(f"{element.order}{count}{element.format}", raw))
         values = []
         for number in range(count):
             with loading.inside(f"{self.attribute}[{number}]"):
-                values.append(loading.element(element))
+                values.append(loading.element(element, *own[number : number + 1]))
         return values
 
 
@@ -362,10 +390,10 @@ class FixedArray(_Elements):
             raise ValueError(
                 f"{saving.path(self.attribute)}: {len(values)} elements, declared are {self.count}"
             )
-        self._save_all(saving, values)
+        self._save_all(saving, state, values)
 
     def load(self, loading: Loading, state: State) -> None:
-        setattr(state, self.attribute, self._load_all(loading, self.count))
+        setattr(state, self.attribute, self._load_all(loading, state, self.count))
 
 
 class VariableArray(_Elements):
@@ -397,11 +425,11 @@ class VariableArray(_Elements):
         values = getattr(state, self.attribute)
         if len(values) != count:
             raise ValueError(f"{saving.path(self.attribute)}: {len(values)} elements, not {count}")
-        self._save_all(saving, values)
+        self._save_all(saving, state, values)
 
     def load(self, loading: Loading, state: State) -> None:
         count = loading.count(self, state, self.count, self.multiply, self.maximum)
-        setattr(state, self.attribute, self._load_all(loading, count))
+        setattr(state, self.attribute, self._load_all(loading, state, count))
 
 
 class Pointers(_Elements):
@@ -427,6 +455,7 @@ class Pointers(_Elements):
         values = getattr(state, self.attribute)
         if len(values) != count:
             raise ValueError(f"{saving.path(self.attribute)}: {len(values)} elements, not {count}")
+        self._hand_down_all(state, values)
         saving.describe_pointers(self, values, self.element)
 
     def load(self, loading: Loading, state: State) -> None:
@@ -435,6 +464,7 @@ class Pointers(_Elements):
             count = self.count
         else:
             count = loading.count(self, state, self.count, 1, len(own))
+        self._hand_down_all(state, own)
         for number in range(count):
             with loading.inside(f"{self.attribute}[{number}]"):
                 if own[number] is None:
@@ -471,101 +501,30 @@ class Struct(Field):
         return self.state()
 
     def save(self, saving: Saving, state: State) -> None:
-        saving.struct(self, getattr(state, self.attribute), self.version)
+        saving.struct(self, self._inside(state), self.version)
 
     def load(self, loading: Loading, state: State) -> None:
         with loading.inside(self.attribute):
-            loading.body(getattr(state, self.attribute), self.version)
+            loading.body(self._inside(state), self.version)
+
+    def _inside(self, state: State) -> State:
+        return self.hand_down(state, getattr(state, self.attribute))
 
 
-class Queue(Field):
-    """A list that counts itself: 0x01 before each element, 0x00 after the last."""
+class Private(Struct):
+    """A state that is written by code of its own: the description tells its size only."""
 
-    def __init__(self, state: type[State], type_: str = "qtailq", **common: Any) -> None:
-        super().__init__(**common)
-        self.state = state
-        self.type = type_
+    def __init__(self, type_: str, state: type[State], **common: Any) -> None:
+        super().__init__(state, **common)
+        self._type = type_
 
-    def default(self) -> list[State]:
-        return []
-
-    def save(self, saving: Saving, state: State) -> None:
-        saving.queue(self, getattr(state, self.attribute))
-
-    def load(self, loading: Loading, state: State) -> None:
-        setattr(state, self.attribute, loading.queue(self))
-
-
-class Tree(Field):
-    """A tree: be32 number of nodes, 0x01, key and value of each, 0x00 after the last (4.2+).
-
-    ``key`` is a state, or None for a be64 key. The value is a dict, or a list
-    of (key, value) pairs where keys are states.
-    """
-
-    def __init__(self, key: type[State] | None, value: type[State], **common: Any) -> None:
-        super().__init__(**common)
-        self.key = key
-        self.value = value
-
-    def default(self) -> list[tuple[Any, State]]:
-        return []
-
-    def save(self, saving: Saving, state: State) -> None:
-        saving.tree(self, getattr(state, self.attribute))
-
-    def load(self, loading: Loading, state: State) -> None:
-        setattr(state, self.attribute, loading.tree(self))
-
-
-class Tmp(Field):
-    """A state made only for the wire: computed from the parent before, put back after (2.9+)."""
-
-    def __init__(
-        self,
-        state: type[State],
-        *,
-        gather: Callable[[Any, Any], None],
-        scatter: Callable[[Any, Any], None],
-        **common: Any,
-    ) -> None:
-        super().__init__(**common)
-        self.state = state
-        self.gather = gather
-        self.scatter = scatter
-
-    def default(self) -> None:
-        return None
-
-    def save(self, saving: Saving, state: State) -> None:
-        made = self.state()
-        self.gather(state, made)
-        saving.tmp(self, made)
-
-    def load(self, loading: Loading, state: State) -> None:
-        made = self.state()
-        with loading.inside(self.attribute):
-            loading.body(made, None)
-        self.scatter(state, made)
-
-
-class Validation(Field):
-    """A condition on what was loaded so far; nothing on the wire (``VMSTATE_VALIDATE``)."""
-
-    def __init__(self, holds: Callable[[Any, int], bool], name: str) -> None:
-        super().__init__(name)
-        self.holds = holds
-
-    def default(self) -> None:
-        return None
+    @property
+    def type(self) -> str:
+        return self._type
 
     @property
     def compressible(self) -> bool:
-        return False
+        return self.exists is None
 
     def save(self, saving: Saving, state: State) -> None:
-        if not self.holds(state, saving.version):
-            raise ValueError(f"{saving.path(self.attribute)}: the condition does not hold")
-
-    def load(self, loading: Loading, state: State) -> None:
-        loading.validate(self, state)
+        saving.private(self, self._inside(state))

@@ -6,12 +6,13 @@ Follows QEMU ``migration/vmstate.c`` (``vmstate_load_state``,
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, cast
 
-from vmstream.vmstate.fields import Field, Opaque, Queue, Scalar, Struct, Tree, Validation
+from vmstream.vmstate.batch import Batch, layout
+from vmstream.vmstate.containers import Queue, Tree, Validation
+from vmstream.vmstate.fields import Field, Opaque, Scalar, Struct
 from vmstream.vmstate.refusals import (
     CountTooLarge,
     EndsEarly,
@@ -19,13 +20,14 @@ from vmstream.vmstate.refusals import (
     NotEqual,
     NullMismatch,
     OutOfRange,
+    Refusal,
     SubsectionUnknown,
     Unmigratable,
     ValidationFailed,
     VersionTooNew,
     VersionTooOld,
 )
-from vmstream.vmstate.saving import NULL_MARKER, batches
+from vmstream.vmstate.saving import NULL_MARKER
 from vmstream.vmstate.state import State
 
 __all__ = ["Loading", "load"]
@@ -68,6 +70,21 @@ def load(
     return loading.pos
 
 
+class _Inside:
+    """Leaves the innermost place of a path."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: list[str]) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *raised: object) -> None:
+        self._path.pop()
+
+
 class Loading:
     """One pass over a section's body.
 
@@ -84,18 +101,17 @@ class Loading:
         self.version = 0
         self._names: list[str] = []
         self._path: list[str] = []
+        self._inside = _Inside(self._path)
 
     @property
     def left(self) -> int:
         """Bytes not used yet."""
         return len(self._data) - self.pos
 
-    @contextmanager
-    def inside(self, name: str) -> Iterator[None]:
+    def inside(self, name: str) -> _Inside:
         """Errors within are placed under ``name``."""
         self._path.append(name)
-        yield
-        self._path.pop()
+        return self._inside
 
     def refuse(
         self, kind: type[LoadRefused], message: str, field: str = "", **more: Any
@@ -133,26 +149,32 @@ class Loading:
         outer, self.version = self.version, shown
         self._names.append(declared.name)
         self._hook(state.before_load)
-        for group in batches_of(declared, shown):
-            self._load_group(group, state)
+        for group in layout(declared, shown).groups:
+            if isinstance(group, Batch):
+                self._batch(group, state)
+            else:
+                self._field(group, state)
         self._subsections(state)
         self._hook(state.after_load, shown)
         self._names.pop()
         self.version = outer
 
-    def _load_group(self, group: Group, state: State) -> None:
-        if group.codec is not None:
-            raw = self.take(group.codec.size) if group.codec.size <= self.left else None
-            if raw is not None:
-                state.__dict__.update(zip(group.attributes, group.codec.unpack(raw), strict=True))
-                return
-        for field in group.fields:
-            if field.present(state, self.version):
-                if isinstance(field, Scalar | Opaque):
-                    with self.inside(field.attribute):
-                        field.load(self, state)
-                else:
-                    field.load(self, state)
+    def _batch(self, batch: Batch, state: State) -> None:
+        if batch.codec.size > self.left:
+            for field in batch.fields:
+                self._field(field, state)  # one of them says where the section ends
+            return
+        batch.assign(state, batch.codec.unpack_from(self._data, self.pos))
+        self.pos += batch.codec.size
+
+    def _field(self, field: Field, state: State) -> None:
+        if not field.present(state, self.version):
+            return
+        if isinstance(field, Scalar | Opaque):
+            with self.inside(field.attribute):
+                field.load(self, state)
+        else:
+            field.load(self, state)
 
     def _check_version(self, declared: type[State], version: int) -> None:
         name = declared.name
@@ -184,6 +206,8 @@ class Loading:
     def _hook(self, hook: Any, *arguments: Any) -> None:
         try:
             hook(*arguments)
+        except Refusal as error:
+            raise self.refuse(error.kind, str(error), error.field, **error.more) from error
         except ValueError as error:
             raise self.refuse(
                 LoadRefused,
@@ -195,17 +219,23 @@ class Loading:
 
     def _subsections(self, state: State) -> None:
         """Load what begins with 0x05 and a name under this state's; stop at anything else."""
-        name = type(state).name.encode()
-        while self.left and self._data[self.pos] == _SUBSECTION:
-            if self.left < 2:
-                return
-            length = self._data[self.pos + 1]
-            found = bytes(self._data[self.pos + 2 : self.pos + 2 + length])
-            if length < len(name) + 1 or not found.startswith(name) or len(found) < length:
-                return
-            self._subsection(state, found.decode("utf-8", "backslashreplace"), length)
+        while length := self._subsection_at(self.pos, type(state)):
+            self._subsection(state, length)
 
-    def _subsection(self, state: State, found: str, length: int) -> None:
+    def _subsection_at(self, pos: int, parent: type[State]) -> int:
+        """Length of the name of the parent's subsection that begins there; 0 where none does."""
+        if len(self._data) < pos + 2 or self._data[pos] != _SUBSECTION:
+            return 0
+        length = self._data[pos + 1]
+        name = parent.name.encode()
+        found = bytes(self._data[pos + 2 : pos + 2 + length])
+        if length < len(name) + 1 or not found.startswith(name) or len(found) < length:
+            return 0
+        return length
+
+    def _subsection(self, state: State, length: int) -> None:
+        name = bytes(self._data[self.pos + 2 : self.pos + 2 + length])
+        found = name.decode("utf-8", "backslashreplace")
         part = next((p for p in type(state).subsection_fields if p.state.name == found), None)
         if part is None:
             known = ", ".join(p.state.name for p in type(state).subsection_fields)
@@ -300,6 +330,37 @@ class Loading:
                 f"version_id: {type(state).version}",
             )
 
+    def states(
+        self, field: Field, parent: State, element: Struct, own: Sequence[State], count: int
+    ) -> list[State]:
+        """States side by side: the destination's own, then new ones as the bytes reach them."""
+        new = (element.default() for _ in range(count - len(own)))
+        states: Iterable[State] = chain(own, new)
+        if field.given:
+            states = (field.hand_down(parent, state) for state in states)
+        batch = layout(element.state, element.version).sole
+        if batch is not None and {*map(type, own)} <= {element.state}:
+            raw = self._alone(batch.codec.size, count, element.state)
+            if raw is not None:
+                return _assigned(batch, states, raw)
+        loaded = []
+        for number, state in enumerate(states):
+            with self.inside(f"{field.attribute}[{number}]"):
+                self.body(state, element.version)
+            loaded.append(state)
+        return loaded
+
+    def _alone(self, size: int, count: int, declared: type[State]) -> memoryview | None:
+        """The bytes of states side by side; None if they are cut, or one has a subsection."""
+        end = self.pos + size * count
+        if end > len(self._data):
+            return None
+        behind = range(self.pos + size, end + 1, size)
+        for pos, byte in zip(behind, self._data[behind.start : end + 1 : size], strict=False):
+            if byte == _SUBSECTION and self._subsection_at(pos, declared):
+                return None
+        return self.take(end - self.pos)
+
     def element(self, element: Field, own: Any = None) -> Any:
         """One element of an array."""
         if isinstance(element, Struct):
@@ -330,7 +391,7 @@ class Loading:
                 qemu_text="vmstate: get_nullptr expected VMS_NULLPTR_MARKER",
             )
 
-    def queue(self, field: Queue) -> list[State]:
+    def queue(self, field: Queue, parent: State) -> list[State]:
         """Elements of a list that counts itself.
 
         Raises:
@@ -339,12 +400,12 @@ class Loading:
         values: list[State] = []
         while self._goes_on(field):
             with self.inside(f"{field.attribute}[{len(values)}]"):
-                value = field.state()
+                value = field.hand_down(parent, field.state())
                 self.body(value, None)
             values.append(value)
         return values
 
-    def tree(self, field: Tree) -> list[tuple[Any, State]]:
+    def tree(self, field: Tree, parent: State) -> list[tuple[Any, State]]:
         """Nodes of a tree.
 
         Raises:
@@ -360,7 +421,7 @@ class Loading:
                 else:
                     key = field.key()
                     self.body(key, None)
-                value = field.value()
+                value = field.hand_down(parent, field.value())
                 self.body(value, None)
             nodes.append((key, value))
         if len(nodes) != count:
@@ -387,24 +448,10 @@ class Loading:
         return mark == 1
 
 
-class Group:
-    """Neighbouring fields; plain numbers are unpacked in one go."""
-
-    def __init__(self, fields: Sequence[Field]) -> None:
-        self.fields = fields
-        self.attributes = [field.attribute for field in fields]
-        self.codec: struct.Struct | None = None
-        if len(fields) > 1:
-            numbers = cast(Sequence[Scalar], fields)
-            self.codec = struct.Struct(">" + "".join(field.format for field in numbers))
-
-
-_GROUPS: dict[tuple[type[State], int], list[Group]] = {}
-
-
-def batches_of(declared: type[State], version: int) -> list[Group]:
-    """The groups in which a class is loaded at a version."""
-    key = declared, version
-    if key not in _GROUPS:
-        _GROUPS[key] = [Group(fields) for fields in batches(declared, version)]
-    return _GROUPS[key]
+def _assigned(batch: Batch, states: Iterable[State], raw: memoryview) -> list[State]:
+    """States with the values that the bytes have for each."""
+    loaded = []
+    for state, values in zip(states, batch.codec.iter_unpack(raw), strict=True):
+        batch.assign(state, values)
+        loaded.append(state)
+    return loaded

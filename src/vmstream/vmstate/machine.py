@@ -106,7 +106,8 @@ class Machine:
         for entry in self._in_order():
             body, described = save_described(entry.state, dialect)
             out += self._section(entry, body, footers)
-            devices.append(DeviceDescription(entry.idstr, entry.instance_id, described))
+            old_style = dialect.version < type(entry.state).described_since
+            devices.append(DeviceDescription(entry.idstr, entry.instance_id, described, old_style))
         out.append(EndOfStream(0).encode())
         if description:
             out.append(self._describe(devices, dialect, configuration).encode())

@@ -9,10 +9,12 @@ from vmstream.errors import Malformed, Truncated
 __all__ = [
     "CountTooLarge",
     "EndsEarly",
+    "FeaturesUnsupported",
     "LoadRefused",
     "NotEqual",
     "NullMismatch",
     "OutOfRange",
+    "Refusal",
     "SubsectionUnknown",
     "Unmigratable",
     "ValidationFailed",
@@ -103,7 +105,38 @@ class Unmigratable(LoadRefused):
     code = "unmigratable"
 
 
+class FeaturesUnsupported(LoadRefused):
+    """The guest uses virtio features that the destination's device does not offer."""
+
+    code = "features-unsupported"
+
+
 class EndsEarly(LoadRefused, Truncated):
     """The section ends inside a field."""
 
     code = "ends-early"
+
+
+class Refusal(ValueError):
+    """What a hook of a state raises to refuse with a kind of its own.
+
+    Attributes:
+        kind: the error that the load then raises.
+        field: the field that is wrong, under the state of the hook.
+        more: further arguments of that error.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        field: str = "",
+        *,
+        kind: type[LoadRefused] = LoadRefused,
+        expected: Any = None,
+        found: Any = None,
+        qemu_text: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.field = field
+        self.more = {"expected": expected, "found": found, "qemu_text": qemu_text}

@@ -9,14 +9,15 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 from typing import Any, cast
 
 from vmstream.errors import Unsupported
+from vmstream.vmstate.batch import Batch, layout
+from vmstream.vmstate.containers import Queue, Tmp, Tree
 from vmstream.vmstate.description import Description
 from vmstream.vmstate.description import Field as Entry
 from vmstream.vmstate.dialect import NEWEST, Dialect
-from vmstream.vmstate.fields import Field, Names, Opaque, Queue, Scalar, Struct, Tmp, Tree, named
+from vmstream.vmstate.fields import Field, Names, Opaque, Private, Scalar, Struct, named
 from vmstream.vmstate.state import State
 
 __all__ = ["Saving", "save", "save_described"]
@@ -41,6 +42,10 @@ def save_described(
     state: State, dialect: Dialect = NEWEST, version: int | None = None
 ) -> tuple[bytes, Description]:
     """The bytes, with the description that a QEMU version writes of them."""
+    declared = type(state)
+    if dialect.version < declared.described_since:
+        data = save(state, version)
+        return data, Description(declared.name, 0, (Entry("data", "buffer", len(data)),))
     saving = Saving(dialect)
     description = saving.body(state, version)
     return bytes(saving.out), description
@@ -88,8 +93,11 @@ class Saving:
         self._entries = []
         self._names = {} if self.dialect is None else _entry_names(declared, self.dialect)
         state.before_save()
-        for step in _plan(declared, self.version):
-            step.save(self, state)
+        for group in layout(declared, self.version).groups:
+            if isinstance(group, Batch):
+                self._batch(group, state)
+            elif group.present(state, self.version):
+                group.save(self, state)
         entries = self._entries
         parts = self._subsections(state)
         state.after_save()
@@ -97,12 +105,32 @@ class Saving:
         self.version, self._entries, self._names = outer
         return Description(declared.name, shown, tuple(entries), parts)
 
+    def _batch(self, batch: Batch, state: State) -> None:
+        if not self._packed(batch, (state,)):
+            for field in batch.fields:
+                field.put(self, getattr(state, field.attribute))  # names the one that is wrong
+        if self.dialect is not None:
+            for field in batch.fields:
+                self.describe(field, field.type, field.codec.size)
+
+    def _packed(self, batch: Batch, states: Iterable[State]) -> bool:
+        """Append plain numbers; False, with nothing appended, where a value does not fit."""
+        try:
+            self.out += b"".join(map(batch.pack, states))
+        except struct.error:
+            return False
+        return True
+
     def _subsections(self, state: State) -> tuple[Description, ...]:
         parts = []
         for declared in type(state).subsection_fields:
             if not declared.wanted(state):
                 continue
-            part: State = getattr(state, declared.attribute)
+            part: State | None = getattr(state, declared.attribute)
+            if part is None:
+                raise ValueError(
+                    f"{self.path(declared.attribute)}: it is needed, but there is none"
+                )
             name = part.name.encode()
             self.out += bytes((_SUBSECTION, len(name))) + name + struct.pack(">I", part.version)
             self._path.append(declared.attribute)
@@ -133,13 +161,31 @@ class Saving:
         self._path.pop()
         self.describe(field, field.type, len(self.out) - start, struct=body, **place)
 
+    def private(self, field: Private, state: State) -> None:
+        """Save a state of which nothing but its size is described."""
+        start = len(self.out)
+        dialect, self.dialect = self.dialect, None
+        self._path.append(field.attribute)
+        self.body(state)
+        self._path.pop()
+        self.dialect = dialect
+        self.describe(field, field.type, len(self.out) - start)
+
     def describe_elements(self, field: Field, values: Sequence[Any], element: Field) -> None:
         """Save an array's elements: one entry for all, or one for each."""
         total = len(values)
         compress = field.compressible
         for number, value in enumerate(values):
-            place = self._place(number, total, compress)
-            self._element(field, element, value, place)
+            if number == 1 and compress and self._described(element, values[1:]):
+                return
+            self._element(field, element, value, self._place(number, total, compress))
+
+    def _described(self, element: Field, values: Sequence[Any]) -> bool:
+        """Save what the first element described, if it is plain numbers alone and they fit."""
+        if not isinstance(element, Struct) or {*map(type, values)} != {element.state}:
+            return False
+        batch = layout(element.state, element.version).sole
+        return batch is not None and self._packed(batch, values)
 
     def _place(self, number: int, total: int, compress: bool) -> dict[str, int] | None:
         """The key that tells an element's place; None for one that is not described."""
@@ -269,81 +315,6 @@ class Saving:
         body = self.body(made)
         self._path.pop()
         self.describe(field, "tmp", len(self.out) - start, struct=body)
-
-
-class _Step:
-    """One or more fields saved together."""
-
-    def save(self, saving: Saving, state: State) -> None:
-        raise NotImplementedError
-
-
-class _One(_Step):
-    """A field with rules of its own."""
-
-    def __init__(self, field: Field) -> None:
-        self.field = field
-
-    def save(self, saving: Saving, state: State) -> None:
-        if self.field.present(state, saving.version):
-            self.field.save(saving, state)
-
-
-class _Batch(_Step):
-    """Neighbouring plain numbers, packed in one go."""
-
-    def __init__(self, fields: Sequence[Scalar]) -> None:
-        self.fields = fields
-        self.codec = struct.Struct(">" + "".join(field.format for field in fields))
-        self._get = attrgetter(*(field.attribute for field in fields))
-
-    def save(self, saving: Saving, state: State) -> None:
-        values = self._get(state)
-        try:
-            saving.out += self.codec.pack(*values)
-        except struct.error:
-            for field in self.fields:
-                field.put(saving, getattr(state, field.attribute))  # names the one that is wrong
-        if saving.dialect is not None:
-            for field in self.fields:
-                saving.describe(field, field.type, field.codec.size)
-
-
-_PLANS: dict[tuple[type[State], int], list[_Step]] = {}
-
-
-def _plan(declared: type[State], version: int) -> list[_Step]:
-    """The steps that save a class at a version."""
-    key = declared, version
-    if key not in _PLANS:
-        _PLANS[key] = _make_plan(declared, version)
-    return _PLANS[key]
-
-
-def _make_plan(declared: type[State], version: int) -> list[_Step]:
-    steps: list[_Step] = []
-    for group in batches(declared, version):
-        if len(group) > 1:
-            steps.append(_Batch(cast(Sequence[Scalar], group)))
-        else:
-            steps.append(_One(group[0]))
-    return steps
-
-
-def batches(declared: type[State], version: int) -> list[list[Field]]:
-    """Fields on the wire at a version; neighbours that are plain numbers stand together."""
-    groups: list[list[Field]] = []
-    joining = False
-    for field in declared.fields:
-        if field.exists is None and field.since > version:
-            continue
-        plain = isinstance(field, Scalar) and field.plain
-        if plain and joining:
-            groups[-1].append(field)
-        else:
-            groups.append([field])
-        joining = plain
-    return groups
 
 
 def _entry_names(declared: type[State], dialect: Dialect) -> dict[int, str]:

@@ -26,7 +26,7 @@ from vmstream.vmstate.description import Description, Field
 from vmstream.vmstate.schema import Schema
 from vmstream.vmstate.values import INTEGERS
 
-__all__ = ["MAX_LAYOUTS", "agrees", "schema_layouts"]
+__all__ = ["MAX_LAYOUTS", "agrees", "named_once", "schema_layouts"]
 
 WIDTHS = (1, 2, 4, 8)
 MAX_LAYOUTS = 256
@@ -53,7 +53,7 @@ def _layouts(description: Description, version: int) -> list[Description]:
     """Every combination of what its fields may be; none when one can not be told."""
     choices: list[list[Field | None]] = []
     number = 1
-    for field in _named_once(description.fields):
+    for field in named_once(description.fields):
         if field.version > version:
             continue
         options: list[Field | None] = [*_field_layouts(field)]
@@ -101,7 +101,7 @@ def agrees(schema: Schema, vmsd_name: str, layout: Description) -> bool:
 
 
 def _agrees(layout: Description, declared: Description) -> bool:
-    fields = iter(_named_once(declared.fields))
+    fields = iter(named_once(declared.fields))
     field: Field | None = None
     for entry in layout.fields:
         # Elements that are described one by one are entries of one name.
@@ -122,7 +122,7 @@ def _may_be(entry: Field, declared: Field) -> bool:
     return entry.struct.name == declared.struct.name and _agrees(entry.struct, declared.struct)
 
 
-def _named_once(fields: tuple[Field, ...]) -> list[Field]:
+def named_once(fields: tuple[Field, ...]) -> list[Field]:
     """Fields of one name are told apart as a stream's description does: ``config[0]``."""
     often = Counter(field.name for field in fields)
     seen: Counter[str] = Counter()

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, ClassVar
 
-from vmstream.vmstate.fields import Field, Scalar, Struct, Tmp
+from vmstream.vmstate.containers import Tmp
+from vmstream.vmstate.fields import Field, Scalar, Struct
 
 __all__ = ["Priority", "State", "Subsection"]
 
@@ -50,7 +51,9 @@ class State:
 
     Class arguments: ``name`` (QEMU's vmsd name), ``version``,
     ``minimum_version`` (the oldest that loads; 0 unless given, as in QEMU),
-    ``priority``, ``early_setup`` (sent before RAM, 8.0+), ``unmigratable``.
+    ``priority``, ``early_setup`` (sent before RAM, 8.0+), ``unmigratable``,
+    ``described_since`` (the QEMU version in which the section became described;
+    earlier ones had code of their own for it and tell only its size).
 
     Attributes that are no fields are properties of the device: they do not
     travel, and conditions may ask for them. A subclass may declare a field of
@@ -70,6 +73,7 @@ class State:
     priority: ClassVar[Priority] = Priority.DEFAULT
     early_setup: ClassVar[bool] = False
     unmigratable: ClassVar[bool] = False
+    described_since: ClassVar[tuple[int, ...]] = ()
     fields: ClassVar[tuple[Field, ...]] = ()
     subsection_fields: ClassVar[tuple[Subsection, ...]] = ()
     _defaults: ClassVar[dict[str, Any]] = {}
@@ -83,12 +87,14 @@ class State:
         priority: Priority = Priority.DEFAULT,
         early_setup: bool = False,
         unmigratable: bool = False,
+        described_since: tuple[int, ...] = (),
         **other: Any,
     ) -> None:
         super().__init_subclass__(**other)
         cls.name = name or cls.__name__
         cls.version, cls.minimum_version = version, minimum_version
         cls.priority, cls.early_setup, cls.unmigratable = priority, early_setup, unmigratable
+        cls.described_since = described_since
         declared = [item for item in vars(cls).values() if isinstance(item, Field)]
         parts = [item for item in vars(cls).values() if isinstance(item, Subsection)]
         cls.fields = _replaced(cls.fields, declared)

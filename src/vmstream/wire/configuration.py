@@ -21,6 +21,17 @@ __all__ = ["Configuration", "read_configuration"]
 TARGET_PAGE_BITS = "configuration/target-page-bits"
 CAPABILITIES = "configuration/capabilities"
 UUID = "configuration/uuid"
+_FIXED_PAGES = (
+    "pc-",
+    "isapc",
+    "microvm",
+    "xenpv",
+    "xenfv",
+    "s390-ccw-virtio",
+    "pseries",
+    "powernv",
+)
+"""How machine types begin whose targets (x86, s390x, ppc) have pages of 4 KiB and no other."""
 _ORDER = (TARGET_PAGE_BITS, CAPABILITIES, UUID)
 """As QEMU writes them."""
 
@@ -39,6 +50,13 @@ class Configuration(msgspec.Struct, frozen=True):
     """16 bytes (4.2+, capability ``validate-uuid``)."""
     order: tuple[str, ...] = _ORDER
     """Subsections as they follow each other on the wire; QEMU loads them in any order."""
+
+    @property
+    def page_bits(self) -> int | None:
+        """log2 of the target page size, as it is stated or as the machine's target fixes it."""
+        if self.target_page_bits is None and self.machine.startswith(_FIXED_PAGES):
+            return 12
+        return self.target_page_bits
 
     def encode(self) -> bytes:
         name = bytes_of(self.machine)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from vmstream.vmstate.registers.register import Fields
 
-__all__ = ["system_registers"]
+__all__ = ["register_name", "system_registers"]
 
 _ARM, _ARM64 = 0x40, 0x60
 _SYSREG = 0x13
@@ -149,11 +149,17 @@ def system_registers(fields: Fields) -> Iterator[tuple[str, int, int]]:
     ids = fields.array("cpreg_vmstate_indexes", count)
     values = fields.array("cpreg_vmstate_values", count)
     for (register, _), (value, _) in zip(ids, values, strict=False):
-        kind, bits = register >> 56, 8 << (register >> 52 & 0xF)
-        if kind == _ARM64 and register >> 16 & 0xFFF == _SYSREG:
-            yield _name64(register), value, bits
-        elif kind == _ARM:
-            yield _name32(register, bits), value, bits
+        name = register_name(register)
+        if name is not None:
+            yield name, value, 8 << (register >> 52 & 0xF)
+
+
+def register_name(register: int) -> str | None:
+    """The name of a register by its KVM id; None where it is no system register."""
+    kind, bits = register >> 56, 8 << (register >> 52 & 0xF)
+    if kind == _ARM64 and register >> 16 & 0xFFF == _SYSREG:
+        return _name64(register)
+    return _name32(register, bits) if kind == _ARM else None
 
 
 def _name64(register: int) -> str:

@@ -1,0 +1,1 @@
+"""How bytes travel: addresses, transports, TLS, and the buffered file over them."""

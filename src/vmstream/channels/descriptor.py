@@ -1,0 +1,228 @@
+"""Channels over descriptors: what sockets, pipes and files have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import select
+import threading
+from typing import TYPE_CHECKING
+
+from vmstream.channels.channel import Channel
+from vmstream.errors import ChannelError, PeerClosed, ShutDown, TimedOut
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["DescriptorChannel", "Interrupt", "describe", "milliseconds"]
+
+VECTORS = 128
+"""Buffers given to one writev; each call that sends a part looks at all of them anew."""
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN)
+
+
+class Interrupt:
+    """A waker: once :meth:`raised <raise_>`, no wait lasts any longer."""
+
+    def __init__(self) -> None:
+        self.raised = False
+        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lock = threading.Lock()
+
+    def raise_(self) -> None:
+        """Wake every wait, now and from now on."""
+        with self._lock:
+            self.raised = True
+            if self._descriptor >= 0:
+                os.eventfd_write(self._descriptor, 1)
+
+    def close(self) -> None:
+        """Give the descriptor back; nothing may be waiting any more."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = -1
+
+    def check(self, name: str) -> None:
+        """Raise ShutDown when it has been raised."""
+        if self.raised:
+            raise ShutDown("the channel was shut down at this end", file=name)
+
+    def wait(self, descriptor: int, events: int, timeout: float) -> bool:
+        """Wait until ``descriptor`` is ready or the interrupt is raised; False: neither was."""
+        poll = select.poll()
+        poll.register(descriptor, events)
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(milliseconds(timeout)))
+
+
+class DescriptorChannel(Channel):
+    """A channel over a descriptor for each way, which may be one and the same.
+
+    A descriptor that is shared with others (standard output) is non-blocking
+    for them too until the channel is closed.
+    """
+
+    def __init__(
+        self, name: str, timeout: float, *, reading: int | None, writing: int | None
+    ) -> None:
+        """Take over the descriptors."""
+        self.name = name
+        self.timeout = timeout
+        self.readable = reading is not None
+        self.writable = writing is not None
+        self._input = -1 if reading is None else reading
+        self._output = -1 if writing is None else writing
+        self._blocking = [fd for fd in self._descriptors() if os.get_blocking(fd)]
+        for descriptor in self._blocking:
+            os.set_blocking(descriptor, False)
+        self._interrupt = Interrupt()
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+        self._closed = False
+        self._finished = False
+
+    def read_into(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        with self._reading:
+            self._check("read", self.readable)
+            while True:
+                try:
+                    count = os.readv(self._input, [view])
+                except BlockingIOError:
+                    self._await(self._input, select.POLLIN, "nothing arrived")
+                except OSError as error:
+                    raise self._read_failure(error) from error
+                else:
+                    if not count and view.nbytes:
+                        self._at_end()
+                    return count
+
+    def recv(self, size: int) -> bytes:
+        with self._reading:
+            self._check("read", self.readable)
+            while True:
+                try:
+                    data = os.read(self._input, size)
+                except BlockingIOError:
+                    self._await(self._input, select.POLLIN, "nothing arrived")
+                except OSError as error:
+                    raise self._read_failure(error) from error
+                else:
+                    if not data and size:
+                        self._at_end()
+                    return data
+
+    def send(self, *buffers: Buffer) -> None:
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        with self._writing:
+            self._check("written", self.writable and not self._finished)
+            start = 0
+            while start < len(views):
+                count = self._write_some(views[start : start + VECTORS])
+                while start < len(views) and count >= len(views[start]):
+                    count -= len(views[start])
+                    start += 1
+                if count:
+                    views[start] = views[start][count:]
+
+    def finish(self) -> None:
+        with self._writing:
+            if not self.writable or self._finished or self._interrupt.raised:
+                return
+            self._finished = True
+            self._end_output()
+
+    def shutdown(self) -> None:
+        self._interrupt.raise_()
+
+    def close(self) -> None:
+        # Whoever is inside a call leaves it first: a descriptor that is closed under a
+        # waiting thread may be someone else's a moment later.
+        self._interrupt.raise_()
+        with self._reading, self._writing:
+            if self._closed:
+                return
+            self._closed = True
+            for descriptor in self._blocking:
+                with contextlib.suppress(OSError):
+                    os.set_blocking(descriptor, True)
+            self._interrupt.close()
+            self._release()
+
+    # What the transports change
+
+    def _write(self, views: list[memoryview]) -> int:
+        return os.writev(self._output, views)
+
+    def _at_end(self) -> None:
+        """The other end will send nothing more."""
+
+    def _broken(self, cause: str) -> ChannelError:
+        """The error for a connection that the other end gave up."""
+        return PeerClosed(f"the other end closed the connection: {cause}", file=self.name)
+
+    def _end_output(self) -> None:
+        if self._output != self._input:
+            self._close_output()
+
+    def _release(self) -> None:
+        if self._input >= 0 and self._input != self._output:
+            os.close(self._input)
+        self._input = -1
+        self._close_output()
+
+    def _close_output(self) -> None:
+        descriptor, self._output = self._output, -1
+        if descriptor >= 0:
+            self._blocking = [fd for fd in self._blocking if fd != descriptor]
+            os.close(descriptor)
+
+    # Inside
+
+    def _descriptors(self) -> set[int]:
+        return {fd for fd in (self._input, self._output) if fd >= 0}
+
+    def _check(self, what: str, possible: bool) -> None:
+        self._interrupt.check(self.name)
+        if not possible:
+            raise ValueError(f"{self.name}: this channel can not be {what}")
+
+    def _await(self, descriptor: int, events: int, what: str) -> None:
+        timeout = self.timeout
+        ready = self._interrupt.wait(descriptor, events, timeout)
+        self._interrupt.check(self.name)
+        if not ready:
+            raise TimedOut(f"{what} for {timeout:g} s", file=self.name)
+
+    def _write_some(self, views: list[memoryview]) -> int:
+        while True:
+            try:
+                return self._write(views)
+            except BlockingIOError:
+                self._await(self._output, select.POLLOUT, "nothing could be sent")
+            except OSError as error:
+                self._interrupt.check(self.name)
+                if error.errno in _GONE:
+                    raise self._broken(describe(error)) from error
+                raise ChannelError(f"could not write: {describe(error)}", file=self.name) from error
+
+    def _read_failure(self, error: OSError) -> ChannelError:
+        self._interrupt.check(self.name)
+        if error.errno in _GONE:
+            return PeerClosed(
+                f"the other end broke the connection: {describe(error)}", file=self.name
+            )
+        return ChannelError(f"could not read: {describe(error)}", file=self.name)
+
+
+def milliseconds(seconds: float) -> int | None:
+    """A timeout as ``poll`` wants it: never too short, None for no end."""
+    return None if math.isinf(seconds) else max(0, math.ceil(min(seconds, 1e6) * 1000))
+
+
+def describe(error: OSError) -> str:
+    """What an operating system's error says, without its number."""
+    return error.strerror or str(error)

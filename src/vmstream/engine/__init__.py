@@ -1,0 +1,1 @@
+"""Driving migrations: a QEMU under control."""

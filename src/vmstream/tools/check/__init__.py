@@ -1,0 +1,1 @@
+"""The verdict before a migration: will that destination load this guest."""
