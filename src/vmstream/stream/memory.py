@@ -33,8 +33,7 @@ __all__ = ["Batch", "Block", "Memory", "PageState", "Run"]
 SPAN = 1 << 14
 """Pages whose state is worked out together (64 MiB of 4 KiB pages)."""
 _SPANS_KEPT = 128
-_CHUNK = 1 << 20
-"""Bytes hashed at a time."""
+_ZEROS = memoryview(bytes(1 << 20))
 _TOGETHER = 512
 """Pages filled together: what is read for them is bounded by that, and stays in the cache."""
 _GAP = 1 << 14
@@ -421,15 +420,37 @@ class Block:
 
     def hash(self) -> str:
         """SHA-256 of the whole content in hex."""
+        digest = ContentHash()
+        for at, data in self.chunks():
+            digest.update(at, data)
+        return digest.hexdigest(self.size)
+
+
+class ContentHash:
+    """SHA-256 of content that is given in order, with zeros where nothing is given."""
+
+    def __init__(self) -> None:
         from hashlib import sha256
 
-        digest = sha256()
-        zeros = bytes(_CHUNK)
-        for run in self.runs():
-            for at in range(run.start, run.start + run.size, _CHUNK):
-                length = min(_CHUNK, run.start + run.size - at)
-                digest.update(zeros[:length] if run.zero else self.read(at, length))
-        return digest.hexdigest()
+        self._digest = sha256()
+        self._reached = 0
+
+    def update(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """``data`` stands at ``offset``, behind everything so far."""
+        self._skip(offset)
+        self._digest.update(data)
+        self._reached = offset + len(data)
+
+    def hexdigest(self, size: int) -> str:
+        """Of ``size`` bytes in all."""
+        self._skip(size)
+        return self._digest.hexdigest()
+
+    def _skip(self, end: int) -> None:
+        while self._reached < end:
+            length = min(end - self._reached, len(_ZEROS))
+            self._digest.update(_ZEROS[:length])
+            self._reached += length
 
 
 class _Pieces:

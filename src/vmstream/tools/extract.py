@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from vmstream.errors import StreamError, Unsupported
-from vmstream.stream.memory import Block, Memory
+from vmstream.stream.memory import Block, ContentHash, Memory
 from vmstream.stream.physical import PhysicalRange
 from vmstream.stream.physical_memory import PhysicalMemory
 from vmstream.stream.registers import architecture, registers
@@ -165,17 +165,13 @@ def _blocks(stream: Stream, memory: Memory, out: Path, advance: Advance | None) 
     manifest = []
     with atomic_directory(out) as directory:
         for number, block in enumerate(memory):
-            name = safe_name(number, block.name)
-            elsewhere = block.elsewhere
-            if not elsewhere:
-                with progress.file(directory / name) as file:
-                    _copy_block(file, block, progress)
+            name = None if block.elsewhere else safe_name(number, block.name)
             manifest.append(
                 {
                     "name": block.name,
                     "size": block.size,
-                    "sha256": None if elsewhere else block.hash(),
-                    "file": None if elsewhere else name,
+                    "sha256": name and _copy_block(directory / name, block, progress),
+                    "file": name,
                 }
             )
         text = msgspec.json.format(msgspec.json.encode({"blocks": _printable(manifest)}), indent=2)
@@ -201,10 +197,15 @@ def safe_name(number: int, block: str) -> str:
     return f"{number:03}-{kept.lstrip('.')[:80]}.bin"
 
 
-def _copy_block(file: SparseFile, block: Block, progress: _Progress) -> None:
-    for at, data in progress.passing(block.chunks()):
-        file.write_at(at, data)
-    file.extend(block.size)
+def _copy_block(path: Path, block: Block, progress: _Progress) -> str:
+    """Write a block's content and return its hash."""
+    digest = ContentHash()
+    with progress.file(path) as file:
+        for at, data in progress.passing(block.chunks()):
+            digest.update(at, data)
+            file.write_at(at, data)
+        file.extend(block.size)
+    return digest.hexdigest(block.size)
 
 
 # Physical memory
