@@ -20,6 +20,8 @@ VERBS = {
     "extract": "guest memory for drgn, crash, gdb, Volatility or a fuzzer",
     "receive": "take a migration from a real QEMU",
     "send": "give a stream to a real QEMU that waits for one",
+    "capture": "save the guest of a running QEMU, and leave it as it was",
+    "restore": "give the guest in a stream to a QEMU, started for it or waiting",
     "relay": "stand between a source and a destination: record, time line, faults",
     "check": "will a given destination load it; if not, which field breaks",
     "edit": "a new stream: fields, subsections, devices, names, memory; recipes of such edits",
