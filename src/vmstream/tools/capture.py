@@ -43,6 +43,7 @@ class Afterwards(StrEnum):
     AS_BEFORE = "as-before"
     """A running guest runs on, a paused one stays paused."""
     PAUSED = "paused"
+    """QEMU calls it ``postmigrate``, and migrates it again only after ``cont``."""
     RUNNING = "running"
 
 
@@ -272,8 +273,11 @@ class _Capture:
                 self.note(downtime=answer.get("downtime"))
                 return
             if status not in ACTIVE:
-                reason = answer.get("error-desc") or self.why() or f"the migration is {status}"
-                raise ChannelError(f"QEMU did not finish: {reason}", file=self.qmp)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.joined(receiver), 2)
+                # QEMU only knows that we closed the channel.
+                reason = self.why() or answer.get("error-desc") or f"the migration is {status}"
+                raise ChannelError(f"the migration did not finish: {reason}", file=self.qmp)
             if not receiver.is_alive():
                 reason = self.why()
                 if reason:
