@@ -159,11 +159,12 @@ class Memory:
         spans = range(first // SPAN, (first + count - 1) // SPAN + 1)
         return any(self._pieces.has(block, number) for number in spans)
 
-    def batch(self, block: int, first: int, count: int) -> Batch:
+    def batch(self, block: int, first: int, count: int, room: memoryview | None = None) -> Batch:
         """Pages ``first`` on, at most up to the next multiple of :data:`SPAN`.
 
         Where they stand together on one channel they are not copied but told by
-        their places in the bytes read.
+        their places in the bytes read: into ``room``, if that is given and large
+        enough, where they stay until it is given again.
         """
         number, start = divmod(first, SPAN)
         count = min(count, SPAN - start)
@@ -177,7 +178,7 @@ class Memory:
         offsets = np.full(count, _NONE, np.int64)
         data = memoryview(b"")
         if len(content):
-            found = self._in_place(span, start + content, first + content)
+            found = self._in_place(span, start + content, first + content, room)
             if found is None:
                 pages = np.empty((count, self.page_size), np.uint8)
                 self._fill(span, number * SPAN, start, pages)
@@ -187,7 +188,11 @@ class Memory:
         return Batch(block, first, state, data, offsets)
 
     def _in_place(
-        self, span: _Span, at: NDArray[np.int64], page: NDArray[np.int64]
+        self,
+        span: _Span,
+        at: NDArray[np.int64],
+        page: NDArray[np.int64],
+        room: memoryview | None,
     ) -> tuple[memoryview, NDArray[np.int64]] | None:
         """Bytes that hold the pages and the place of each in them; None where that is not so."""
         if not span.in_place[at].all():
@@ -203,7 +208,12 @@ class Memory:
         length = int(offsets.max()) + size - low
         if length > 2 * len(at) * (size + 8):
             return None
-        return memoryview(self._bytes(int(channels[0]), low, length)), offsets - low
+        if room is None or len(room) < length:
+            return memoryview(self._bytes(int(channels[0]), low, length)), offsets - low
+        part = room[:length]
+        if self._sources[int(channels[0])].read_into(low, part) < length:
+            raise Truncated("the input ends inside a page", offset=low, section="ram")
+        return part, offsets - low
 
     def _fill(self, span: _Span | None, base: int, start: int, out: NDArray[np.uint8]) -> None:
         if span is None:
