@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vmstream.errors import StreamError
-from vmstream.vmstate.devices.virtio import VirtioMem, configured_like
-from vmstream.vmstate.loading import load
 
 if TYPE_CHECKING:
     from vmstream.stream.devices import Device
@@ -66,6 +64,10 @@ def _region(device: Device) -> _Region | None:
             return _Region(int(device["tmp.addr"]), int(device["tmp.region_size"]))
         except (KeyError, TypeError):
             return None
+    # Imported here: few guests have such a device, and the declarations take their time.
+    from vmstream.vmstate.devices.virtio import VirtioMem, configured_like
+    from vmstream.vmstate.loading import load
+
     state = configured_like(VirtioMem, device.data)
     try:
         load(state, device.data, section.version, device=section.name)
