@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from vmstream.stream.memory_devices import plugged_memory
 from vmstream.stream.physical import PhysicalMap, PhysicalRange, physical_map
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class PhysicalMemory:
             architecture=architecture,
             bridge=bridge_of(stream),
             placed=placed,
+            plugged=plugged_memory(stream),
         )
 
     @property
