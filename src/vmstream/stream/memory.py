@@ -8,9 +8,7 @@ so nothing here grows with guest RAM.
 from __future__ import annotations
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator
-from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -22,36 +20,20 @@ from numpy.typing import NDArray
 from vmstream._kernels import gather
 from vmstream.errors import Malformed, Truncated, Unsupported
 from vmstream.stream.index import Index, Segment
+from vmstream.stream.spans import NONE, SPAN, UNPACKED, PageState, Span, Spans, replay_order
 from vmstream.wire.ram import PageKind
 from vmstream.wire.xbzrle import decode_page
 
 if TYPE_CHECKING:
     from vmstream.stream.stream import Stream
 
-__all__ = ["Batch", "Block", "Memory", "PageState", "Run"]
+__all__ = ["Batch", "Block", "Memory", "Run"]
 
-SPAN = 1 << 14
-"""Pages whose state is worked out together (64 MiB of 4 KiB pages)."""
-_SPANS_KEPT = 128
 _ZEROS = memoryview(bytes(1 << 20))
 _TOGETHER = 512
 """Pages filled together: what is read for them is bounded by that, and stays in the cache."""
 _GAP = 1 << 14
 """Bytes between two pages that are read along, so as not to read twice."""
-_UNPACKED = 1 << 32
-"""Added to the number of a channel whose pages are compressed."""
-_NONE = -1
-_IN_PLACE = (PageKind.NORMAL, PageKind.MULTIFD, PageKind.MAPPED)
-"""Kinds whose bytes stand in a channel as they are, unless the channel is compressed."""
-
-
-class PageState(IntEnum):
-    """What the records make of a page in the end."""
-
-    ABSENT = 0
-    """No record holds it: it was never sent, and reads as zero."""
-    ZERO = 1
-    CONTENT = 2
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -68,32 +50,12 @@ class Batch(msgspec.Struct, frozen=True):
     """Where in ``data`` each page of content begins; -1 for the others."""
 
 
-_NORMAL, _MULTIFD = int(PageKind.NORMAL), int(PageKind.MULTIFD)
-_COPIED = np.isin(range(len(PageKind)), (PageKind.NORMAL, PageKind.MULTIFD, PageKind.MAPPED))
-"""By kind: whether the page stands as it is."""
-_MADE = np.isin(range(len(PageKind)), (PageKind.FILLED, PageKind.COMPRESSED))
-"""By kind: whether the page is made from what stands there."""
-
-
 class Run(msgspec.Struct, frozen=True):
     """A stretch of a block, in bytes: all zero, or with content."""
 
     start: int
     size: int
     zero: bool
-
-
-class _Span(msgspec.Struct, frozen=True):
-    """What each page of a span ends as."""
-
-    final: NDArray[np.int64]
-    """Run of the last record that holds the whole page, or -1 when none does."""
-    chains: dict[int, list[int]]
-    """Runs of the XBZRLE records after it, by page of the span."""
-    state: NDArray[np.uint8]
-    """:class:`PageState` of each page."""
-    in_place: NDArray[np.bool_]
-    """Pages of content whose bytes stand in a channel as they are."""
 
 
 class Memory:
@@ -109,8 +71,8 @@ class Memory:
         self.page_size = self.index.page_size or stream.page_size or 4096
         self._sources = {0: stream.source}
         self._sources |= {c.number: c.source for c in stream.channels if c.number}
-        self._order = _replay_order(self.index)
-        self._pieces = _Pieces(self.index, self._order)
+        self._order = replay_order(self.index)
+        self._spans = Spans(self.index, self._order)
         self._elsewhere = _blocks_elsewhere(stream)
         self._blocks = {
             block.name: Block(self, number, block.name, block.used_length)
@@ -150,14 +112,14 @@ class Memory:
             page = first + done
             number, start = divmod(page, SPAN)
             count = min(SPAN - start, _TOGETHER, len(out) - done)
-            span = self._pieces.span(block, number)
+            span = self._spans.span(block, number)
             self._fill(span, number * SPAN, start, out[done : done + count])
             done += count
 
     def touched(self, block: int, first: int, count: int) -> bool:
         """Whether any record may hold one of the pages; told by spans, so not sharply."""
         spans = range(first // SPAN, (first + count - 1) // SPAN + 1)
-        return any(self._pieces.has(block, number) for number in spans)
+        return any(self._spans.has(block, number) for number in spans)
 
     def batch(self, block: int, first: int, count: int, room: memoryview | None = None) -> Batch:
         """Pages ``first`` on, at most up to the next multiple of :data:`SPAN`.
@@ -168,14 +130,14 @@ class Memory:
         """
         number, start = divmod(first, SPAN)
         count = min(count, SPAN - start)
-        span = self._pieces.span(block, number)
+        span = self._spans.span(block, number)
         if span is None:
-            nothing = np.full(count, _NONE, np.int64)
+            nothing = np.full(count, NONE, np.int64)
             state = np.full(count, PageState.ABSENT, np.uint8)
             return Batch(block, first, state, memoryview(b""), nothing)
         state = span.state[start : start + count]
         content = np.flatnonzero(state == PageState.CONTENT)
-        offsets = np.full(count, _NONE, np.int64)
+        offsets = np.full(count, NONE, np.int64)
         data = memoryview(b"")
         if len(content):
             found = self._in_place(span, start + content, first + content, room)
@@ -189,7 +151,7 @@ class Memory:
 
     def _in_place(
         self,
-        span: _Span,
+        span: Span,
         at: NDArray[np.int64],
         page: NDArray[np.int64],
         room: memoryview | None,
@@ -199,7 +161,7 @@ class Memory:
             return None
         index, size = self.index, self.page_size
         runs = span.final[at]
-        channels = self._pieces.channels(runs)
+        channels = self._spans.channels(runs)
         if (channels != channels[0]).any():
             return None
         stride = np.where(index.kind[runs] == PageKind.NORMAL, size + 8, size)
@@ -215,13 +177,13 @@ class Memory:
             raise Truncated("the input ends inside a page", offset=low, section="ram")
         return part, offsets - low
 
-    def _fill(self, span: _Span | None, base: int, start: int, out: NDArray[np.uint8]) -> None:
+    def _fill(self, span: Span | None, base: int, start: int, out: NDArray[np.uint8]) -> None:
         if span is None:
             out[:] = 0
             return
         final = span.final[start : start + len(out)]
         self._copy(final, base + start, out)
-        for row in np.flatnonzero(self._pieces.alone(final)).tolist():
+        for row in np.flatnonzero(self._spans.alone(final)).tolist():
             self._fill_alone(int(final[row]), base + start + row, out[row])
         if span.chains:
             for page in range(start, start + len(out)):
@@ -234,7 +196,7 @@ class Memory:
         Pages that stand near each other in one source, as those of a stretch of
         memory mostly do, come by one read.
         """
-        places, sources = self._pieces.places(final, page, self.page_size)
+        places, sources = self._spans.places(final, page, self.page_size)
         rows = np.flatnonzero(places >= 0)
         if not len(rows):
             out[:] = 0
@@ -257,7 +219,7 @@ class Memory:
     def _fill_alone(self, run: int, page: int, out: NDArray[np.uint8]) -> None:
         """Make a page that does not stand as it is in the stream."""
         offset = int(self.index.offset[run])
-        channel = self._pieces.channel(run)
+        channel = self._spans.channel(run)
         if self.index.kind[run] == PageKind.COMPRESSED:
             out[:] = np.frombuffer(self._inflate(channel, offset), np.uint8)
             return
@@ -266,9 +228,9 @@ class Memory:
 
     def _read(self, source: int, offset: int, length: int) -> bytes | memoryview:
         """Bytes of a channel, or of what its compressed packets hold."""
-        if source < _UNPACKED:
+        if source < UNPACKED:
             return self._bytes(source, offset, length)
-        data = self._stream.unpacked(source - _UNPACKED).read_at(offset, length)
+        data = self._stream.unpacked(source - UNPACKED).read_at(offset, length)
         if len(data) < length:
             raise Truncated(
                 "the compressed channel ends inside a page",
@@ -316,7 +278,7 @@ class Memory:
         """Apply XBZRLE records, in order, to a page."""
         for run in chain:
             offset = int(self.index.offset[run])
-            channel = self._pieces.channel(run)
+            channel = self._spans.channel(run)
             length = int.from_bytes(self._bytes(channel, offset - 2, 2), "big")
             try:
                 decode_page(page, self._bytes(channel, offset, length))
@@ -398,7 +360,7 @@ class Block:
         start, zero = 0, None
         for number in range(-(-pages // SPAN)):
             count = min(SPAN, pages - number * SPAN)
-            empty = memory._pieces.zero(self._number, number, count)
+            empty = memory._spans.zero(self._number, number, count)
             edges = [0, *(np.flatnonzero(np.diff(empty)) + 1).tolist()]
             for edge in edges:
                 state = bool(empty[edge])
@@ -419,7 +381,7 @@ class Block:
         end = self.size if end is None else min(end, self.size)
         size, span = self._memory.page_size, SPAN * self._memory.page_size
         for number in range(start // span, -(-end // span)):
-            zero = self._memory._pieces.zero(self._number, number, SPAN)
+            zero = self._memory._spans.zero(self._number, number, SPAN)
             kept = np.flatnonzero(~zero) + number * SPAN
             heads = np.flatnonzero(np.diff(kept // _TOGETHER, prepend=-1))
             lasts = kept[np.append(heads[1:], len(kept))[: len(heads)] - 1]
@@ -463,149 +425,6 @@ class ContentHash:
             self._reached += length
 
 
-class _Pieces:
-    """The index rearranged by block and span, spans worked out when asked for."""
-
-    def __init__(self, index: Index, order: NDArray[np.int64]) -> None:
-        self._index = index
-        self._kept: OrderedDict[tuple[int, int], _Span | None] = OrderedDict()
-        block = index.block.astype(np.int64)[order]
-        page = index.page.astype(np.int64)[order]
-        count = index.count.astype(np.int64)[order]
-        self._run, block, page, count = _split(order, block, page, count)
-        key = block << 40 | page // SPAN
-        grouped = np.argsort(key, kind="stable")
-        self._run, self._page, self._count = self._run[grouped], page[grouped], count[grouped]
-        keys, starts = np.unique(key[grouped], return_index=True)
-        stops = np.append(starts[1:], len(key))[: len(starts)]
-        self._where = {
-            int(k): (int(a), int(b)) for k, a, b in zip(keys, starts, stops, strict=True)
-        }
-        self._starts = np.array([segment.start for segment in index.segments], np.int64)
-        self._channels = np.array([segment.channel for segment in index.segments], np.int64)
-        self._compressed = np.array(sorted({packet.channel for packet in index.packets}), np.int64)
-
-    def channel(self, run: int) -> int:
-        """The channel that a run stands on."""
-        return int(self._channels[np.searchsorted(self._starts, run, "right") - 1])
-
-    def channels(self, runs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The channel that each run stands on."""
-        return self._channels[np.searchsorted(self._starts, runs, "right") - 1]
-
-    def compressed(self, channel: int) -> bool:
-        """Whether a channel's pages are compressed."""
-        return bool((self._compressed == channel).any())
-
-    def alone(self, final: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the pages with those runs must be made one by one."""
-        made: NDArray[np.bool_] = _MADE[self._index.kind[final]] & (final != _NONE)
-        return made
-
-    def places(
-        self, final: NDArray[np.int64], page: int, page_size: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the content of pages from ``page`` on stands: the offset, or -1; the source.
-
-        A source is a channel's number, with ``_UNPACKED`` added where the
-        offset is one of the decompressed pages.
-        """
-        index = self._index
-        kind = index.kind[final]
-        copied = _COPIED[kind] & (final != _NONE)
-        stride = np.where(kind == _NORMAL, page_size + 8, page_size)
-        step = np.arange(page, page + len(final)) - index.page[final]
-        places = np.where(copied, index.offset[final] + step * stride, -1)
-        sources = self._channels[np.searchsorted(self._starts, final, "right") - 1]
-        if len(self._compressed):
-            packed = (kind == _MULTIFD) & np.isin(sources, self._compressed)
-            sources = np.where(packed, sources + _UNPACKED, sources)
-        return places, sources
-
-    def has(self, block: int, number: int) -> bool:
-        """Whether any record touches a span."""
-        return block << 40 | number in self._where
-
-    def span(self, block: int, number: int) -> _Span | None:
-        """What the pages of one span end as; None when no record touches it."""
-        key = (block, number)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        where = self._where.get(block << 40 | number)
-        span = None if where is None else self._work_out(number * SPAN, *where)
-        self._kept[key] = span
-        if len(self._kept) > _SPANS_KEPT:
-            self._kept.popitem(last=False)
-        return span
-
-    def _work_out(self, base: int, start: int, stop: int) -> _Span:
-        runs = self._run[start:stop]
-        first = self._page[start:stop] - base
-        count = self._count[start:stop]
-        whole = self._index.kind[runs] != PageKind.XBZRLE
-        final = np.full(SPAN, _NONE, np.int64)
-        place = np.full(SPAN, _NONE, np.int64)
-        pages, owner = _spread(first[whole], count[whole])
-        # Of several assignments to one page numpy keeps the last, which is the latest record.
-        final[pages] = runs[whole][owner]
-        place[pages] = np.flatnonzero(whole)[owner]
-        chains: dict[int, list[int]] = {}
-        for at in np.flatnonzero(~whole).tolist():
-            page = int(first[at])
-            if at > place[page]:
-                chains.setdefault(page, []).append(int(runs[at]))
-        return self._judged(final, chains)
-
-    def _judged(self, final: NDArray[np.int64], chains: dict[int, list[int]]) -> _Span:
-        """A span with the state of its pages."""
-        kinds = self._index.kind[np.maximum(final, 0)]
-        empty = np.isin(kinds, (PageKind.ZERO, PageKind.MULTIFD_ZERO, PageKind.DISCARDED))
-        state = np.where(empty, PageState.ZERO, PageState.CONTENT).astype(np.uint8)
-        state[final == _NONE] = PageState.ABSENT
-        chained = list(chains)
-        state[chained] = PageState.CONTENT
-        in_place = np.isin(kinds, _IN_PLACE)
-        in_place[chained] = False
-        if len(self._compressed):
-            channels = self.channels(np.maximum(final, 0))
-            in_place &= ~np.isin(channels, self._compressed)
-        return _Span(final, chains, state, in_place)
-
-    def zero(self, block: int, number: int, count: int) -> NDArray[np.bool_]:
-        """Which of the first ``count`` pages of a span are zero by their records."""
-        span = self.span(block, number)
-        if span is None:
-            return np.ones(count, bool)
-        return np.not_equal(span.state[:count], PageState.CONTENT)
-
-
-def _spread(
-    first: NDArray[np.int64], count: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every page of runs, in order, with the number of the run that it belongs to."""
-    owner = np.repeat(np.arange(len(count)), count)
-    begin = np.cumsum(count) - count
-    return first[owner] + np.arange(len(owner)) - begin[owner], owner
-
-
-def _split(
-    runs: NDArray[np.int64],
-    block: NDArray[np.int64],
-    page: NDArray[np.int64],
-    count: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], ...]:
-    """Cut runs at span boundaries, keeping their order."""
-    parts = (page + count - 1) // SPAN - page // SPAN + 1
-    if (parts == 1).all():
-        return runs, block, page, count
-    owner = np.repeat(np.arange(len(runs)), parts)
-    nth = np.arange(len(owner)) - (np.cumsum(parts) - parts)[owner]
-    begin = np.where(nth == 0, page[owner], (page[owner] // SPAN + nth) * SPAN)
-    end = np.minimum(page[owner] + count[owner], (begin // SPAN + 1) * SPAN)
-    return runs[owner], block[owner], begin, end - begin
-
-
 def _blocks_elsewhere(stream: Stream) -> frozenset[int]:
     """Blocks of which x-ignore-shared sent nothing."""
     if "x-ignore-shared" not in stream.capabilities or not stream.complete:
@@ -617,15 +436,6 @@ def _blocks_elsewhere(stream: Stream) -> frozenset[int]:
         # mapped-ram says by its header whether pages follow, all-zero ones included.
         if not (block.mapped.present if block.mapped is not None else number in sent)
     )
-
-
-def _replay_order(index: Index) -> NDArray[np.int64]:
-    """Runs in the order in which their records take effect."""
-    if not index.segments:
-        return np.empty(0, np.int64)
-    ordered = sorted(index.segments, key=lambda s: (s.epoch, s.channel, s.start))
-    order: NDArray[np.int64] = np.concatenate([np.arange(s.start, s.stop) for s in ordered])
-    return order[index.count[order] > 0]
 
 
 def _segments_until(index: Index, iteration: int) -> list[Segment]:

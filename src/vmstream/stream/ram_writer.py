@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from vmstream._kernels import gather, is_zero
 from vmstream.errors import Unsupported
-from vmstream.stream.memory import Batch, Memory, PageState
+from vmstream.stream.memory import Batch, Memory
+from vmstream.stream.spans import PageState
 from vmstream.wire.mapped_ram import MappedRamHeader, bitmap_size
 from vmstream.wire.ram import RamBlock, RamFlag, RamMark, RamTotal
 from vmstream.wire.reader import counted

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vmstream._kernels import gather
 from vmstream.errors import StreamError, Unsupported
 from vmstream.sources.files import DeviceFile
-from vmstream.stream.memory import SPAN, Batch, Memory, PageState
+from vmstream.stream.memory import Batch, Memory
+from vmstream.stream.spans import SPAN, PageState
 from vmstream.stream.stream import ByteSource, Stream
 from vmstream.tools.diff_report import BlockDiff, MemoryDiff, PageRun
 from vmstream.tools.diff_sieve import Sieve
