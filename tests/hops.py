@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,12 +138,21 @@ def credentials(kind: Kind, directory: Path | None) -> Credentials | None:
 
 @contextlib.asynccontextmanager
 async def running(
-    qemu: Path, folder: Path, kind: Kind, directory: Path | None = None
+    qemu: Path, folder: Path, kind: Kind, directory: Path | None = None, *, filled: bool = False
 ) -> AsyncIterator[Guest]:
-    """A source whose guest changes its memory, ready to migrate."""
+    """A source whose guest changes its memory, ready to migrate.
+
+    Args:
+        filled: the memory holds random bytes, so that it takes a while to send.
+    """
     (folder / "firmware.bin").write_bytes(firmware())
     secret = creds(kind.secret, directory, "client") if kind.secret and directory else ()
-    async with started(qemu, [*MACHINE, *secret], folder, "source") as guest:
+    content: tuple[str, ...] = ()
+    if filled:
+        (folder / "ram").write_bytes(os.urandom(MEMORY))
+        backend = f"memory-backend-file,id=pc.ram,size={MEMORY},share=on,mem-path=ram"
+        content = ("-object", backend, "-machine", "memory-backend=pc.ram")
+    async with started(qemu, [*MACHINE, *content, *secret], folder, "source") as guest:
         parameters = kind.channel_parameters
         if kind.secret == "x509":
             parameters["tls-hostname"] = "localhost"

@@ -74,7 +74,7 @@ class Destination:
         self._carrying: list[Channel] = []
         self._taken_up: tuple[Channel, bytes] | None = None
         self._again = threading.Event()
-        self._error: StreamError | None = None
+        self._error: BaseException | None = None
         self._syncs: dict[Channel, int] = {}
 
     # The whole
@@ -123,10 +123,11 @@ class Destination:
         thread.start()
         return thread
 
-    def _fail(self, error: StreamError) -> None:
+    def _fail(self, error: BaseException) -> None:
         with self._lock:
             if self._error is None and not self._over.is_set():
-                error.file = error.file or str(self.listener.address)
+                if isinstance(error, StreamError):
+                    error.file = error.file or str(self.listener.address)
                 self._error = error
         self._over.set()
         self._again.set()
@@ -172,6 +173,7 @@ class Destination:
                 self._take_main(channel, first)
             else:
                 self._take_other(channel, kind, first)
+                channel.shutdown()
         except ShutDown:
             return
         except StreamError as error:
@@ -179,6 +181,8 @@ class Destination:
         except OSError as error:
             what = f"what arrives can not be kept in {error.filename}: {error.strerror}"
             self._fail(StreamError(what))
+        except BaseException as error:  # a thread's own end would leave the others waiting
+            self._fail(error)
 
     def _first(self, channel: Channel) -> bytes:
         """The first four bytes, or fewer when it ends before; a preempt channel waits long."""
@@ -307,9 +311,9 @@ class Destination:
 
     def _take_again(self, channel: Channel, first: bytes) -> None:
         """A connection that takes up a post-copy; the old one may not have been seen to break."""
+        self._drop_connections()
         self._taken_up = (channel, first)
         self._again.set()
-        self._drop_connections()
 
     def _drop_connections(self) -> None:
         carrying, self._carrying = self._carrying, []

@@ -25,7 +25,7 @@ from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.stream.decoder import Decoder
 from vmstream.wire.multifd import MULTIFD_MAGIC
 from vmstream.wire.return_path import ReturnMessage
-from vmstream.wire.sections import FILE_MAGIC
+from vmstream.wire.sections import FILE_MAGIC, Element
 
 __all__ = ["Connection", "Relay"]
 
@@ -86,7 +86,7 @@ class Relay:
         self._open: list[Channel] = []
         self._threads: list[threading.Thread] = []
         self._over = threading.Event()
-        self._error: StreamError | None = None
+        self._error: BaseException | None = None
 
     @property
     def now(self) -> float:
@@ -154,7 +154,7 @@ class Relay:
             outgoing = self.connect()
         except StreamError as error:
             connection.error = str(error)
-            self._fail(error)
+            self.fail(error)
             return
         self._open.append(outgoing)
         ways = (
@@ -166,7 +166,8 @@ class Relay:
             self._threads.append(thread)
             thread.start()
 
-    def _fail(self, error: StreamError) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End everything; :meth:`run` raises the error."""
         if self._error is None and not self._over.is_set():
             self._error = error
         self._break(None)
@@ -233,7 +234,10 @@ class _Way:
             self.source.shutdown()
             self.sink.shutdown()
         except OSError as error:
-            self.relay._fail(StreamError(f"what goes by can not be recorded: {error}"))
+            what = f"what goes by can not be recorded in {self.relay.record}: {error.strerror}"
+            self.relay.fail(StreamError(what))
+        except BaseException as error:  # a thread's own end would leave the others waiting
+            self.relay.fail(error)
         finally:
             self.connection.closed = self.relay.now
             if self.file is not None:
@@ -303,8 +307,9 @@ class _Forward(_Way):
 
     def tell_kind(self, piece: bytes) -> None:
         magic = int.from_bytes(piece[:4], "big")
-        first = not any(other.kind == "main" for other in self.relay.connections)
-        if magic == FILE_MAGIC or (first and len(piece) < 4):
+        others = any(other.kind == "main" for other in self.relay.connections)
+        resumes = piece[:1] == bytes((Element.COMMAND,))
+        if magic == FILE_MAGIC or resumes or (not others and len(piece) < 4):
             self.connection.kind = "main"
             self.decoder = Decoder()
         elif magic == MULTIFD_MAGIC:

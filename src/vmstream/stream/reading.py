@@ -83,6 +83,7 @@ def read_stream(
     stream = pass_.run()
     for number, source in enumerate(others, 1):
         _read_channel(stream, pass_.builder, source, number, limits)
+    _join_resumed(stream)
     stream.index = pass_.builder.finish()
     _check_channels(stream)
     _check_described(stream, pass_.extents)
@@ -404,16 +405,23 @@ def _read_channel(
     for event in _channel_events(decoder, source):
         _take_channel(stream, builder, channel, event)
     channel.size = decoder.offset
-    if isinstance(decoder, ResumedDecoder) and decoder.ended:
-        _end_elsewhere(stream)
+    channel.ended = isinstance(decoder, ResumedDecoder) and decoder.ended
 
 
-def _end_elsewhere(stream: Stream) -> None:
-    """A post-copy that broke came to its end over another connection."""
+def _join_resumed(stream: Stream) -> None:
+    """A post-copy that broke came to its end over another connection: no fault of the bytes."""
+    if not any(channel.ended for channel in stream.channels):
+        return
+    broken = {c.name for c in stream.channels if c.kind in ("resumed", "preempt")}
     stream.ended = True
     if isinstance(stream.fatal, Truncated):
         stream.faults.remove(stream.fatal)
         stream.fatal = None
+    stream.faults = [
+        fault
+        for fault in stream.faults
+        if not (isinstance(fault, Truncated) and fault.file in broken)
+    ]
 
 
 def _channel_events(decoder: Incremental, source: ByteSource) -> Iterable[Event]:

@@ -94,6 +94,8 @@ class Channel(msgspec.Struct):
     number: int = 0
     """Its number in the index's segments; 0 for a return path."""
     size: int = 0
+    ended: bool = False
+    """It is a resumed main channel, and holds the end mark."""
     initial: InitialPacket | OldInitialPacket | None = None
     packets: int = 0
     syncs: int = 0
