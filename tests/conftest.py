@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -62,12 +63,16 @@ def qemu100() -> Path:
 
 def _qemu(command: str | Path | None, version: str) -> Path:
     found = _version(command) if command else None
-    if command and found and found.startswith(version):
-        return Path(command)
-    message = f"no QEMU {version} here (found: {found}); tools/install_qemu.sh installs it"
+    if not (command and found and found.startswith(version)):
+        missing(f"no QEMU {version} here (found: {found}); tools/install_qemu.sh installs it")
+    return Path(command)
+
+
+def missing(what: str) -> NoReturn:
+    """Skip a test for want of a program; fail it in CI, where every one must be."""
     if IN_CI:
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
 
 
 def _version(command: str | Path) -> str | None:

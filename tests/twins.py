@@ -70,8 +70,8 @@ def zero_pages(data: bytes, page_size: int) -> list[bool]:
 
 
 def gather(source: bytes, offsets: list[int], size: int) -> list[bytes]:
-    """The pages at ``offsets``."""
-    return [source[at : at + size] for at in offsets]
+    """The pages at ``offsets``; a zero page for -1."""
+    return [bytes(size) if at < 0 else source[at : at + size] for at in offsets]
 
 
 def scan_pages(

@@ -3,7 +3,9 @@
 #
 #   - the distribution's own (7.2), the compressors and openssl, installed by apt;
 #   - 10.0 from bookworm-backports, unpacked into .qemu/10.0 and not installed,
-#     so that both stand side by side: .qemu/10.0/qemu-system-x86_64.
+#     so that both stand side by side: .qemu/10.0/qemu-system-x86_64;
+#   - a kernel for a Linux guest, unpacked into .qemu/linux and not installed;
+#   - gdb and readelf, which open what is made of that guest.
 #
 # Quick when they are already there. Where they cannot be had this says so and
 # succeeds, because most tests need no QEMU; with CI=true it fails instead.
@@ -11,8 +13,9 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 newer=$root/.qemu/10.0
-packages=(qemu-system-x86 qemu-utils lzop zstd xz-utils bzip2 openssl)
-commands=(qemu-system-x86_64 qemu-img lzop zstd xz bzip2 openssl)
+linux=$root/.qemu/linux
+packages=(qemu-system-x86 qemu-utils lzop zstd xz-utils bzip2 openssl gdb binutils)
+commands=(qemu-system-x86_64 qemu-img lzop zstd xz bzip2 openssl gdb readelf)
 unpacked=(qemu-system-x86 qemu-system-common qemu-system-data seabios ipxe-qemu)
 
 give_up() {
@@ -46,6 +49,11 @@ install_packages() {
     as_root apt-get update -qq || give_up "apt-get update failed"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
         "${packages[@]}" >/dev/null || give_up "apt-get install failed"
+}
+
+make_scratch() {
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
 }
 
 # apt with lists, cache and sources of its own: the machine's are only read.
@@ -99,8 +107,7 @@ unpack_newer() {
     [ "$codename" = bookworm ] || give_up "QEMU 10.0 is only unpacked on Debian bookworm, not '$codename'"
     [ "$(dpkg --print-architecture)" = amd64 ] || give_up "QEMU 10.0 is only unpacked on amd64"
     echo "install_qemu: unpacking QEMU 10.0 from $codename-backports into ${newer#"$root"/}"
-    scratch=$(mktemp -d)
-    trap 'rm -rf "$scratch"' EXIT
+    make_scratch
     write_sources "$codename"
     download "$codename-backports"
     rm -rf "$newer.new"
@@ -114,8 +121,35 @@ unpack_newer() {
     mv "$newer.new" "$newer"
 }
 
+# What the package that always depends on the newest kernel depends on.
+kernel_package() {
+    apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1
+}
+
+unpack_linux() {
+    local package
+    package=$(kernel_package)
+    if [ -z "$package" ]; then
+        as_root apt-get update -qq || give_up "apt-get update failed"
+        package=$(kernel_package)
+    fi
+    [ -n "$package" ] || give_up "no package linux-image-cloud-amd64 here"
+    echo "install_qemu: unpacking $package into ${linux#"$root"/}"
+    make_scratch
+    (cd "$scratch" && apt-get download -qq -o APT::Sandbox::User="$(id -un)" "$package") ||
+        give_up "could not fetch $package"
+    dpkg-deb -x "$scratch"/linux-image-*.deb "$scratch/root"
+    rm -rf "$linux.new"
+    mkdir -p "$linux.new"
+    cp "$scratch"/root/boot/vmlinuz-* "$linux.new"
+    find "$scratch/root" -name qemu_fw_cfg.ko -exec cp {} "$linux.new" \;
+    rm -rf "$linux" "$scratch"
+    mv "$linux.new" "$linux"
+}
+
 have_commands || install_packages
 [ -x "$newer/qemu-system-x86_64" ] || unpack_newer
+[ -e "$linux/qemu_fw_cfg.ko" ] || unpack_linux
 for command in qemu-system-x86_64 "$newer/qemu-system-x86_64"; do
     "$command" --version | head -n 1
 done

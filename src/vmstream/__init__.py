@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vmstream.errors import StreamError
     from vmstream.stream.registers import architecture, registers
     from vmstream.stream.stream import Stream
+    from vmstream.tools.diff import diff
     from vmstream.tools.inspect import inspect
     from vmstream.tools.open import open_stream as open
     from vmstream.tools.show import show
@@ -29,6 +30,7 @@ __all__ = [
     "Stream",
     "StreamError",
     "architecture",
+    "diff",
     "inspect",
     "open",
     "registers",
@@ -41,6 +43,7 @@ _HOMES = {
     "Stream": ("vmstream.stream.stream", "Stream"),
     "architecture": ("vmstream.stream.registers", "architecture"),
     "registers": ("vmstream.stream.registers", "registers"),
+    "diff": ("vmstream.tools.diff", "diff"),
     "StreamError": ("vmstream.errors", "StreamError"),
     "inspect": ("vmstream.tools.inspect", "inspect"),
     "show": ("vmstream.tools.show", "show"),

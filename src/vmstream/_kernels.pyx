@@ -2,7 +2,7 @@
 """The few loops that touch every page or byte of a stream."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef extern from "_xbzrle.h":
     Py_ssize_t vms_xbzrle_encode(
@@ -295,18 +295,24 @@ def gather(
     const int64_t[::1] offsets not None,
     uint8_t[:, ::1] out not None,
 ):
-    """Copy the page at each of ``offsets`` in ``source`` to the row of ``out`` of that number."""
+    """Copy the page at each of ``offsets`` in ``source`` to the row of ``out`` of that number.
+
+    The row of an offset of -1 becomes zero.
+    """
     cdef Py_ssize_t pages = out.shape[0], size = out.shape[1], i
     cdef int64_t last = source.shape[0] - size
     if offsets.shape[0] != pages:
         raise ValueError("out must have one row per offset")
     for i in range(pages):
-        if offsets[i] < 0 or offsets[i] > last:
+        if offsets[i] != -1 and (offsets[i] < 0 or offsets[i] > last):
             raise ValueError(f"page {i} at {offsets[i]} is not within the source")
     if size == 0:
         return
     with nogil:
         for i in range(pages):
-            if i + GATHER_AHEAD < pages:
+            if i + GATHER_AHEAD < pages and offsets[i + GATHER_AHEAD] >= 0:
                 vms_prefetch(&source[offsets[i + GATHER_AHEAD]])
-            memcpy(&out[i, 0], &source[offsets[i]], size)
+            if offsets[i] < 0:
+                memset(&out[i, 0], 0, size)
+            else:
+                memcpy(&out[i, 0], &source[offsets[i]], size)

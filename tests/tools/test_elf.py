@@ -103,6 +103,19 @@ def test_segments_are_the_physical_ranges(tmp_path: Path) -> None:
 
 
 @needs_readelf
+def test_segments_are_aligned_and_state_it_not(tmp_path: Path) -> None:
+    """crash takes a core whose second program header states an alignment for one of netdump."""
+    path = tmp_path / "core"
+    with atomic_file(path) as out:
+        write_elf(out, "x86_64", [Segment(0, 4096), Segment(1 << 20, 4096)], ())
+    data = path.read_bytes()
+    for number in (1, 2):  # behind the notes
+        values = struct.unpack_from("<IIQQQQQQ", data, 64 + 56 * number)
+        assert values[0] == 1, "PT_LOAD"
+        assert values[2] % 4096 == 0
+        assert values[-1] == 0
+
+
 def test_more_segments_than_a_header_can_count(tmp_path: Path) -> None:
     segments = [Segment(number * 0x2000, 0x1000) for number in range(0x10001)]
     path = core(tmp_path / "core", segments=segments, cpus=[{"rip": 1}])

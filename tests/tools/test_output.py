@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmstream.tools.output import atomic_directory, atomic_file, zero_runs
+from vmstream.tools.output import atomic_directory, atomic_file, data_runs
 
 
 def names(folder: Path) -> list[str]:
@@ -128,14 +128,16 @@ def test_content_is_what_was_written(
     assert target.read_bytes() == expected
 
 
-@given(st.integers(0, 300), st.sets(st.integers(0, 299)), st.integers(1, 70))
-def test_runs_cover_the_data_and_tell_zeros(size: int, ones: set[int], page: int) -> None:
-    data = bytes(position in ones for position in range(size))
-    runs = list(zero_runs(data, page))
-    assert b"".join(data[start : start + length] for start, length, _ in runs) == data
-    for start, length, zero in runs:
-        for at in range(start, start + length, page):
-            assert zero == (not any(data[at : min(at + page, start + length)]))
+@given(st.integers(0, 30000), st.sets(st.integers(0, 29999), max_size=6))
+def test_data_runs_are_the_blocks_with_content(size: int, ones: set[int]) -> None:
+    data = bytearray(size)
+    for position in ones:
+        data[position : position + 1] = b"x" if position < size else b""
+    runs = list(data_runs(data))
+    inside = {block for start, end in runs for block in range(start // 4096, -(-end // 4096))}
+    assert inside == {position // 4096 for position in ones if position < size}
+    edges = [edge for run in runs for edge in run]
+    assert edges == sorted(set(edges)), "runs are apart"
 
 
 def test_a_directory_appears_at_the_end(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vmstream.cli.run import DEFAULT_INPUT, DEFAULT_OUTPUT, Input, Output, UsageError
-from vmstream.cli.streams import open_input, print_json
+from vmstream.cli.streams import open_input, open_other, print_json
 
 if TYPE_CHECKING:
     from vmstream.cli.parser import Channels, Stream
@@ -42,7 +42,6 @@ def command(
         they are taken to be set as the stream needs.
     """
     from vmstream.tools.check.check import check
-    from vmstream.tools.open import open_stream
     from vmstream.tools.schema import read_schema
 
     if schema is None and against is None and qemu is None:
@@ -52,7 +51,7 @@ def command(
         report = check(
             opened,
             schema=read_schema(schema) if schema is not None else None,
-            other=stack.enter_context(open_stream(against)) if against is not None else None,
+            other=stack.enter_context(open_other(against)) if against is not None else None,
             qemu=qemu,
             capabilities=None
             if capabilities is None

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vmstream.cli.run import DEFAULT_INPUT, DEFAULT_OUTPUT, Input, Output
-from vmstream.cli.streams import open_input, print_json
+from vmstream.cli.streams import open_input, open_other, print_json
 
 
 def command(
@@ -39,7 +39,6 @@ def command(
     """
     from vmstream.render.explain import render
     from vmstream.tools.explain import explain
-    from vmstream.tools.open import open_stream
     from vmstream.tools.schema import read_schema
 
     text = _read(log)
@@ -49,7 +48,7 @@ def command(
             if stream is not None
             else None
         )
-        other = stack.enter_context(open_stream(against)) if against is not None else None
+        other = stack.enter_context(open_other(against)) if against is not None else None
         report = explain(text, opened, read_schema(schema) if schema is not None else None, other)
     if output.json:
         print_json(report)

@@ -27,9 +27,11 @@ def command(
     Parameters
     ----------
     read
-        ADDRESS LENGTH: a hex dump of physical memory, or of the block given with --block.
+        ADDRESS LENGTH: a hex dump of physical memory, or of the block given with --block; at most
+        256 MiB, without what no memory backs.
     find
-        Where bytes stand: 0xHEX, /regex/, or text. Exit status 1 when nowhere.
+        Where bytes stand: 0xHEX, /regex/, or text. Exit status 1 when nowhere. Matches are found
+        whole up to 64 KiB, across pages.
     block
         The RAM block that --read and --find look at.
     map

@@ -11,7 +11,7 @@ from vmstream.errors import StreamError
 if TYPE_CHECKING:
     from vmstream.stream.stream import Stream
 
-__all__ = ["open_input", "print_json"]
+__all__ = ["open_input", "open_other", "print_json"]
 
 
 def open_input(
@@ -40,6 +40,17 @@ def open_input(
         except StreamError as error:
             error.file = error.file or stream
             raise
+
+
+def open_other(path: str) -> Stream:
+    """Open a second stream, with its name in whatever is wrong with it."""
+    from vmstream.tools.open import open_stream
+
+    try:
+        return open_stream(path, keep=True)
+    except StreamError as error:
+        error.file = error.file or path
+        raise
 
 
 def print_json(report: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -89,6 +90,9 @@ async def launched(
         SourceError: it did not start; with what it said.
         OSError: the program can not be run.
     """
+    if shutil.which(words[0]) is None:
+        # Asked here, because setpriv would say it in its own words.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), words[0])
     ours, theirs = socket.socketpair()
     command = [*made_private(words), *extra]
     with ours, tempfile.TemporaryFile() as log:

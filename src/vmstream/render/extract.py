@@ -20,7 +20,9 @@ def render(report: ExtractReport, sound: bool) -> None:
         out.print(Text.assemble(("! ", "bold yellow"), printable(note)))
     if report.unplaced:
         names = ", ".join(map(printable, report.unplaced))
-        out.print(f"not in it, for their address is not known: {names}")
+        out.print(
+            f"not in it, for their address is not known (--map BLOCK@ADDRESS places them): {names}"
+        )
     parts = [f"{size(report.size)} of memory", f"{size(report.data)} with content"]
     if report.vcpus:
         parts.append(f"registers of {count(report.vcpus, 'vCPU')}")

@@ -99,6 +99,20 @@ class DeviceFile(_Positioned):
         if descriptor >= 0:
             os.close(descriptor)
 
+    def read_into(self, offset: int, room: memoryview) -> int:
+        done = 0
+        while done < len(room) and offset + done < self.size:
+            try:
+                count = os.preadv(self._descriptor, [room[done:]], offset + done)
+            except OSError as error:
+                raise SourceError(
+                    f"could not read: {error.strerror}", offset=offset + done, file=self.name
+                ) from error
+            if not count:
+                raise self._shrunk(offset + done)
+            done += count
+        return done
+
     def _read_some(self, offset: int, length: int) -> bytes:
         try:
             return os.pread(self._descriptor, length, offset)

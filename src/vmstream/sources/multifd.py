@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from vmstream.errors import Malformed, Truncated, Unsupported
@@ -16,9 +17,19 @@ from vmstream.wire.multifd import MultifdMethod
 
 __all__ = ["UnpackedChannel"]
 
+_GZIP = 16
+"""Added to zlib's window bits: a gzip header is expected."""
+
 
 class _Inflater(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class _Unpacker(Protocol):
+    """Makes pages of the payloads of a channel's packets, in their order."""
+
+    def unpack(self, payload: bytes, pages: int) -> bytes:
+        """Content of a packet; raises whatever a decompressor raises where it is damaged."""
 
 
 class UnpackedChannel(Sequential):
@@ -26,10 +37,11 @@ class UnpackedChannel(Sequential):
 
     zlib and zstd keep one stream for the whole channel, flushed at the end of
     each packet (QEMU ``migration/multifd-zlib.c``, ``multifd-zstd.c``), so it
-    is decompressed in order, once, into an unnamed temporary file.
+    is decompressed in order, once, into an unnamed temporary file. The methods
+    of accelerators begin anew with each packet.
 
     Raises (while it is read):
-        Unsupported: a method that is framed but whose content is opaque here.
+        Unsupported: a method that is not known here.
         Malformed: a packet that does not decompress to its pages.
         Truncated: the channel ends inside a packet.
     """
@@ -41,16 +53,16 @@ class UnpackedChannel(Sequential):
         self._page_size = page_size
 
     def _begin(self) -> Iterator[memoryview]:
-        inflater: _Inflater | None = None
+        unpacker: _Unpacker | None = None
         method: MultifdMethod | None = None
         for packet in self._packets:
             if packet.method != method:
                 method = packet.method
-                inflater = _inflater(packet)
-            assert inflater is not None
-            yield memoryview(self._unpack(inflater, packet))
+                unpacker = _unpacker(packet, self._page_size)
+            assert unpacker is not None
+            yield memoryview(self._unpack(unpacker, packet))
 
-    def _unpack(self, inflater: _Inflater, packet: Packet) -> bytes:
+    def _unpack(self, unpacker: _Unpacker, packet: Packet) -> bytes:
         raw = bytes(self._channel.read_at(packet.offset, packet.size))
         if len(raw) < packet.size:
             raise Truncated(
@@ -63,7 +75,7 @@ class UnpackedChannel(Sequential):
             )
         expected = packet.pages * self._page_size
         try:
-            data = inflater.decompress(raw, expected + 1)
+            data = unpacker.unpack(raw, packet.pages)
         except Exception as error:  # zlib.error and ZstdError have no common base
             raise self._damaged(packet, f"does not decompress: {error}") from None
         if len(data) != expected:
@@ -79,24 +91,81 @@ class UnpackedChannel(Sequential):
         )
 
 
-def _inflater(packet: Packet) -> _Inflater:
-    start = _METHODS.get(packet.method)
-    if start is None:
-        raise Unsupported(
-            f"pages compressed with {packet.method.name.lower()} can not be read here",
-            offset=packet.offset,
-            section="multifd",
-            expected="none, zlib or zstd",
-            found=packet.method.name.lower(),
-        )
-    return start()
+class _Streamed:
+    """One stream for the whole channel."""
+
+    def __init__(self, inflater: _Inflater, page_size: int) -> None:
+        self._inflater = inflater
+        self._page_size = page_size
+
+    def unpack(self, payload: bytes, pages: int) -> bytes:
+        return self._inflater.decompress(payload, pages * self._page_size + 1)
 
 
-def _zstd() -> _Inflater:
-    return zstd_decompressor(Limits())
+class _PageByPage:
+    """Each page by itself: be32 lengths, then the pages; one of full length is as it was.
+
+    QPL makes raw DEFLATE, UADK zlib streams (QEMU ``migration/multifd-qpl.c``,
+    ``multifd-uadk.c``, 9.1).
+    """
+
+    def __init__(self, wbits: int, page_size: int) -> None:
+        self._wbits = wbits
+        self._page_size = page_size
+
+    def unpack(self, payload: bytes, pages: int) -> bytes:
+        at = 4 * pages
+        lengths = struct.unpack_from(f">{pages}I", payload)
+        if sum(lengths) != len(payload) - at or max(lengths, default=0) > self._page_size:
+            raise ValueError("the lengths of its pages are not those of what follows")
+        parts = []
+        for length in lengths:
+            parts.append(self._page(payload[at : at + length]))
+            at += length
+        return b"".join(parts)
+
+    def _page(self, data: bytes) -> bytes:
+        if len(data) == self._page_size:
+            return data
+        return zlib.decompressobj(self._wbits).decompress(data, self._page_size + 1)
 
 
-_METHODS: dict[MultifdMethod, Callable[[], _Inflater]] = {
-    MultifdMethod.ZLIB: zlib.decompressobj,
-    MultifdMethod.ZSTD: _zstd,
-}
+class _Members:
+    """All pages of a packet together, as gzip members one behind the other.
+
+    QATzip's own default: gzip with an extra field in each header (QEMU
+    ``migration/multifd-qatzip.c``, 9.2; QATzip's ``QZ_DEFLATE_GZIP_EXT``).
+    """
+
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+
+    def unpack(self, payload: bytes, pages: int) -> bytes:
+        room = pages * self._page_size + 1
+        content = bytearray()
+        while payload and len(content) < room:
+            inflater = zlib.decompressobj(zlib.MAX_WBITS | _GZIP)
+            content += inflater.decompress(payload, room - len(content))
+            if not inflater.eof:
+                break
+            payload = inflater.unused_data
+        return bytes(content)
+
+
+def _unpacker(packet: Packet, page_size: int) -> _Unpacker:
+    match packet.method:
+        case MultifdMethod.ZLIB:
+            return _Streamed(zlib.decompressobj(), page_size)
+        case MultifdMethod.ZSTD:
+            return _Streamed(zstd_decompressor(Limits()), page_size)
+        case MultifdMethod.QPL:
+            return _PageByPage(-zlib.MAX_WBITS, page_size)
+        case MultifdMethod.UADK:
+            return _PageByPage(zlib.MAX_WBITS, page_size)
+        case MultifdMethod.QATZIP:
+            return _Members(page_size)
+    raise Unsupported(
+        f"pages compressed with {packet.method.name.lower()} can not be read here",
+        offset=packet.offset,
+        section="multifd",
+    )

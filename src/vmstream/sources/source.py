@@ -93,6 +93,15 @@ class Source(ABC):
         file and answers from there (see :meth:`keep`).
         """
 
+    def read_into(self, offset: int, room: memoryview) -> int:
+        """Fill ``room`` from ``offset``; returns the bytes read (fewer only at the end).
+
+        Room that is used again and again costs no new pages of memory.
+        """
+        data = self.read_at(offset, len(room))
+        room[: len(data)] = data
+        return len(data)
+
     @abstractmethod
     def close(self) -> None:
         """Give back files, maps and processes. Safe to call twice."""

@@ -8,10 +8,7 @@ so nothing here grows with guest RAM.
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator
-from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,33 +17,23 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from vmstream._kernels import gather
 from vmstream.errors import Malformed, Truncated, Unsupported
 from vmstream.stream.index import Index, Segment
+from vmstream.stream.spans import NONE, SPAN, UNPACKED, PageState, Span, Spans, replay_order
 from vmstream.wire.ram import PageKind
 from vmstream.wire.xbzrle import decode_page
 
 if TYPE_CHECKING:
     from vmstream.stream.stream import Stream
 
-__all__ = ["Batch", "Block", "Memory", "PageState", "Run"]
+__all__ = ["Batch", "Block", "Memory", "Run"]
 
-SPAN = 1 << 14
-"""Pages whose state is worked out together (64 MiB of 4 KiB pages)."""
-_SPANS_KEPT = 4
-_CHUNK = 1 << 20
-"""Bytes read at a time when a whole block is walked."""
-_NONE = -1
-_IN_PLACE = (PageKind.NORMAL, PageKind.MULTIFD, PageKind.MAPPED)
-"""Kinds whose bytes stand in a channel as they are, unless the channel is compressed."""
-
-
-class PageState(IntEnum):
-    """What the records make of a page in the end."""
-
-    ABSENT = 0
-    """No record holds it: it was never sent, and reads as zero."""
-    ZERO = 1
-    CONTENT = 2
+_ZEROS = memoryview(bytes(1 << 20))
+_TOGETHER = 512
+"""Pages filled together: what is read for them is bounded by that, and stays in the cache."""
+_GAP = 1 << 14
+"""Bytes between two pages that are read along, so as not to read twice."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -71,19 +58,6 @@ class Run(msgspec.Struct, frozen=True):
     zero: bool
 
 
-class _Span(msgspec.Struct, frozen=True):
-    """What each page of a span ends as."""
-
-    final: NDArray[np.int64]
-    """Run of the last record that holds the whole page, or -1 when none does."""
-    chains: dict[int, list[int]]
-    """Runs of the XBZRLE records after it, by page of the span."""
-    state: NDArray[np.uint8]
-    """:class:`PageState` of each page."""
-    in_place: NDArray[np.bool_]
-    """Pages of content whose bytes stand in a channel as they are."""
-
-
 class Memory:
     """The content of all RAM blocks.
 
@@ -97,8 +71,9 @@ class Memory:
         self.page_size = self.index.page_size or stream.page_size or 4096
         self._sources = {0: stream.source}
         self._sources |= {c.number: c.source for c in stream.channels if c.number}
-        self._order = _replay_order(self.index)
-        self._pieces = _Pieces(self.index, self._order)
+        self._order = replay_order(self.index)
+        self._spans = Spans(self.index, self._order)
+        self._elsewhere = _blocks_elsewhere(stream)
         self._blocks = {
             block.name: Block(self, number, block.name, block.used_length)
             for number, block in enumerate(self.index.blocks)
@@ -136,47 +111,57 @@ class Memory:
         while done < len(out):
             page = first + done
             number, start = divmod(page, SPAN)
-            count = min(SPAN - start, len(out) - done)
-            span = self._pieces.span(block, number)
-            self._fill(span, block, number * SPAN, start, out[done : done + count])
+            count = min(SPAN - start, _TOGETHER, len(out) - done)
+            span = self._spans.span(block, number)
+            self._fill(span, number * SPAN, start, out[done : done + count])
             done += count
 
-    def batch(self, block: int, first: int, count: int) -> Batch:
+    def touched(self, block: int, first: int, count: int) -> bool:
+        """Whether any record may hold one of the pages; told by spans, so not sharply."""
+        spans = range(first // SPAN, (first + count - 1) // SPAN + 1)
+        return any(self._spans.has(block, number) for number in spans)
+
+    def batch(self, block: int, first: int, count: int, room: memoryview | None = None) -> Batch:
         """Pages ``first`` on, at most up to the next multiple of :data:`SPAN`.
 
         Where they stand together on one channel they are not copied but told by
-        their places in the bytes read.
+        their places in the bytes read: into ``room``, if that is given and large
+        enough, where they stay until it is given again.
         """
         number, start = divmod(first, SPAN)
         count = min(count, SPAN - start)
-        span = self._pieces.span(block, number)
+        span = self._spans.span(block, number)
         if span is None:
-            nothing = np.full(count, _NONE, np.int64)
+            nothing = np.full(count, NONE, np.int64)
             state = np.full(count, PageState.ABSENT, np.uint8)
             return Batch(block, first, state, memoryview(b""), nothing)
         state = span.state[start : start + count]
         content = np.flatnonzero(state == PageState.CONTENT)
-        offsets = np.full(count, _NONE, np.int64)
+        offsets = np.full(count, NONE, np.int64)
         data = memoryview(b"")
         if len(content):
-            found = self._in_place(span, start + content, first + content)
+            found = self._in_place(span, start + content, first + content, room)
             if found is None:
                 pages = np.empty((count, self.page_size), np.uint8)
-                self._fill(span, block, number * SPAN, start, pages)
+                self._fill(span, number * SPAN, start, pages)
                 data, offsets[content] = pages.reshape(-1).data, content * self.page_size
             else:
                 data, offsets[content] = found
         return Batch(block, first, state, data, offsets)
 
     def _in_place(
-        self, span: _Span, at: NDArray[np.int64], page: NDArray[np.int64]
+        self,
+        span: Span,
+        at: NDArray[np.int64],
+        page: NDArray[np.int64],
+        room: memoryview | None,
     ) -> tuple[memoryview, NDArray[np.int64]] | None:
         """Bytes that hold the pages and the place of each in them; None where that is not so."""
         if not span.in_place[at].all():
             return None
         index, size = self.index, self.page_size
         runs = span.final[at]
-        channels = self._pieces.channels(runs)
+        channels = self._spans.channels(runs)
         if (channels != channels[0]).any():
             return None
         stride = np.where(index.kind[runs] == PageKind.NORMAL, size + 8, size)
@@ -185,47 +170,76 @@ class Memory:
         length = int(offsets.max()) + size - low
         if length > 2 * len(at) * (size + 8):
             return None
-        return memoryview(self._bytes(int(channels[0]), low, length)), offsets - low
+        if room is None or len(room) < length:
+            return memoryview(self._bytes(int(channels[0]), low, length)), offsets - low
+        part = room[:length]
+        if self._sources[int(channels[0])].read_into(low, part) < length:
+            raise Truncated("the input ends inside a page", offset=low, section="ram")
+        return part, offsets - low
 
-    def _fill(
-        self, span: _Span | None, block: int, base: int, start: int, out: NDArray[np.uint8]
-    ) -> None:
+    def _fill(self, span: Span | None, base: int, start: int, out: NDArray[np.uint8]) -> None:
         if span is None:
             out[:] = 0
             return
         final = span.final[start : start + len(out)]
-        edges = np.flatnonzero(np.diff(final)) + 1
-        bounds = [0, *edges.tolist(), len(out)]
-        for begin, end in pairwise(bounds):
-            if begin < end:
-                run = int(final[begin])
-                self._fill_run(run, base + start + begin, out[begin:end])
+        self._copy(final, base + start, out)
+        for row in np.flatnonzero(self._spans.alone(final)).tolist():
+            self._fill_alone(int(final[row]), base + start + row, out[row])
         if span.chains:
             for page in range(start, start + len(out)):
                 if page in span.chains:
                     self._apply(span.chains[page], out[page - start])
 
-    def _fill_run(self, run: int, page: int, out: NDArray[np.uint8]) -> None:
-        """Copy pages of one run, from page ``page`` of the block on."""
-        if run == _NONE:
+    def _copy(self, final: NDArray[np.int64], page: int, out: NDArray[np.uint8]) -> None:
+        """Copy the pages that stand as they are in a source; every other one becomes zero.
+
+        Pages that stand near each other in one source, as those of a stretch of
+        memory mostly do, come by one read.
+        """
+        places, sources = self._spans.places(final, page, self.page_size)
+        rows = np.flatnonzero(places >= 0)
+        if not len(rows):
             out[:] = 0
             return
-        index, size = self.index, self.page_size
-        kind = int(index.kind[run])
-        step = page - int(index.page[run])
-        offset = int(index.offset[run])
-        channel = self._pieces.channel(run)
-        match kind:
-            case PageKind.ZERO | PageKind.MULTIFD_ZERO | PageKind.DISCARDED:
-                out[:] = 0
-            case PageKind.FILLED:
-                out[:] = self._bytes(channel, offset + step * 9, 1)[0]
-            case PageKind.NORMAL:
-                self._strided(channel, offset + step * (size + 8), size + 8, out)
-            case PageKind.COMPRESSED:
-                out[0] = np.frombuffer(self._inflate(channel, offset), np.uint8)
-            case _:
-                self._strided_plain(channel, run, offset + step * size, out)
+        at, source = places[rows], sources[rows]
+        step = at[1:] - at[:-1]
+        apart = (step < self.page_size) | (step > self.page_size + _GAP)
+        apart |= source[1:] != source[:-1]
+        heads = [0, *(np.flatnonzero(apart) + 1).tolist(), len(rows)]
+        first = 0
+        for head, after in pairwise(heads):
+            end = len(out) if after == len(rows) else int(rows[after])
+            offset = int(at[head])
+            length = int(at[after - 1]) - offset + self.page_size
+            data = self._read(int(source[head]), offset, length)
+            part = places[first:end]
+            gather(data, np.where(part < 0, -1, part - offset), out[first:end])
+            first = end
+
+    def _fill_alone(self, run: int, page: int, out: NDArray[np.uint8]) -> None:
+        """Make a page that does not stand as it is in the stream."""
+        offset = int(self.index.offset[run])
+        channel = self._spans.channel(run)
+        if self.index.kind[run] == PageKind.COMPRESSED:
+            out[:] = np.frombuffer(self._inflate(channel, offset), np.uint8)
+            return
+        step = page - int(self.index.page[run])
+        out[:] = self._bytes(channel, offset + step * 9, 1)[0]
+
+    def _read(self, source: int, offset: int, length: int) -> bytes | memoryview:
+        """Bytes of a channel, or of what its compressed packets hold."""
+        if source < UNPACKED:
+            return self._bytes(source, offset, length)
+        data = self._stream.unpacked(source - UNPACKED).read_at(offset, length)
+        if len(data) < length:
+            raise Truncated(
+                "the compressed channel ends inside a page",
+                offset=offset,
+                section="multifd",
+                expected=f"{length} bytes",
+                found=f"{len(data)} bytes",
+            )
+        return data
 
     def _bytes(self, channel: int, offset: int, length: int) -> bytes | memoryview:
         data = self._sources[channel].read_at(offset, length)
@@ -238,33 +252,6 @@ class Memory:
                 found=f"{len(data)} bytes",
             )
         return data
-
-    def _strided(self, channel: int, offset: int, stride: int, out: NDArray[np.uint8]) -> None:
-        """Pages that stand ``stride`` bytes apart."""
-        count, size = out.shape
-        data = self._bytes(channel, offset, (count - 1) * stride + size)
-        source = np.frombuffer(data, np.uint8)
-        out[:] = np.lib.stride_tricks.as_strided(source, (count, size), (stride, 1))
-
-    def _strided_plain(self, channel: int, run: int, offset: int, out: NDArray[np.uint8]) -> None:
-        """Pages side by side: mapped-ram, or a multifd channel, decompressed where need be."""
-        if int(self.index.kind[run]) == PageKind.MULTIFD and self._pieces.compressed(channel):
-            self._unpack(channel, offset, out)
-            return
-        out[:] = np.frombuffer(self._bytes(channel, offset, out.size), np.uint8).reshape(out.shape)
-
-    def _unpack(self, channel: int, offset: int, out: NDArray[np.uint8]) -> None:
-        source = self._stream.unpacked(channel)
-        data = source.read_at(offset, out.size)
-        if len(data) < out.size:
-            raise Truncated(
-                "the compressed channel ends inside a page",
-                offset=offset,
-                section="multifd",
-                expected=f"{out.size} bytes",
-                found=f"{len(data)} bytes",
-            )
-        out[:] = np.frombuffer(data, np.uint8).reshape(out.shape)
 
     def _inflate(self, channel: int, offset: int) -> bytes:
         """A page of a compress thread: be32 length before ``offset``, one zlib stream."""
@@ -291,7 +278,7 @@ class Memory:
         """Apply XBZRLE records, in order, to a page."""
         for run in chain:
             offset = int(self.index.offset[run])
-            channel = self._pieces.channel(run)
+            channel = self._spans.channel(run)
             length = int.from_bytes(self._bytes(channel, offset - 2, 2), "big")
             try:
                 decode_page(page, self._bytes(channel, offset, length))
@@ -318,13 +305,7 @@ class Block:
     @property
     def elsewhere(self) -> bool:
         """Whether x-ignore-shared left the content in shared memory instead of the stream."""
-        stream, index = self._memory._stream, self._memory.index
-        if "x-ignore-shared" not in stream.capabilities or not stream.complete:
-            return False
-        mapped = index.blocks[self._number].mapped
-        if mapped is not None:
-            return not mapped.present
-        return not bool((index.block == self._number).any())
+        return self._number in self._memory._elsewhere
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes at ``offset`` of the block; fewer at its end.
@@ -339,14 +320,16 @@ class Block:
             raise ValueError("offset and length must not be negative")
         self._refuse_elsewhere()
         length = min(length, max(self.size - offset, 0))
-        if not length:
-            return b""
+        return self._view(offset, length).tobytes() if length else b""
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        """Bytes within the block, at least one."""
         size = self._memory.page_size
         first, last = offset // size, (offset + length - 1) // size
         pages = np.empty((last - first + 1, size), np.uint8)
         self._memory.read_pages(self._number, first, pages)
         start = offset - first * size
-        return pages.reshape(-1)[start : start + length].tobytes()
+        return pages.reshape(-1)[start : start + length].data
 
     def _refuse_elsewhere(self) -> None:
         if self.elsewhere:
@@ -377,7 +360,7 @@ class Block:
         start, zero = 0, None
         for number in range(-(-pages // SPAN)):
             count = min(SPAN, pages - number * SPAN)
-            empty = memory._pieces.zero(self._number, number, count)
+            empty = memory._spans.zero(self._number, number, count)
             edges = [0, *(np.flatnonzero(np.diff(empty)) + 1).tolist()]
             for edge in edges:
                 state = bool(empty[edge])
@@ -389,150 +372,70 @@ class Block:
         if zero is not None:
             yield Run(start, self.size - start, zero)
 
-    def chunks(self) -> Iterator[tuple[int, bytes | None]]:
-        """The content in order as (offset, bytes), None for a stretch of zeros up to the next."""
-        for run in self.runs():
-            if run.zero:
-                yield run.start, None
-                continue
-            for at in range(run.start, run.start + run.size, _CHUNK):
-                yield at, self.read(at, min(_CHUNK, run.start + run.size - at))
+    def chunks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, memoryview]]:
+        """The content in order as (offset, up to 1 MiB of bytes).
+
+        What is left out, between them and at both ends, is zero by its records.
+        """
+        self._refuse_elsewhere()
+        end = self.size if end is None else min(end, self.size)
+        size, span = self._memory.page_size, SPAN * self._memory.page_size
+        for number in range(start // span, -(-end // span)):
+            zero = self._memory._spans.zero(self._number, number, SPAN)
+            kept = np.flatnonzero(~zero) + number * SPAN
+            heads = np.flatnonzero(np.diff(kept // _TOGETHER, prepend=-1))
+            lasts = kept[np.append(heads[1:], len(kept))[: len(heads)] - 1]
+            for first, last in zip(kept[heads].tolist(), lasts.tolist(), strict=True):
+                at, stop = max(start, first * size), min(end, (last + 1) * size)
+                if at < stop:
+                    yield at, self._view(at, stop - at)
 
     def hash(self) -> str:
         """SHA-256 of the whole content in hex."""
+        digest = ContentHash()
+        for at, data in self.chunks():
+            digest.update(at, data)
+        return digest.hexdigest(self.size)
+
+
+class ContentHash:
+    """SHA-256 of content that is given in order, with zeros where nothing is given."""
+
+    def __init__(self) -> None:
         from hashlib import sha256
 
-        digest = sha256()
-        zeros = bytes(_CHUNK)
-        for run in self.runs():
-            for at in range(run.start, run.start + run.size, _CHUNK):
-                length = min(_CHUNK, run.start + run.size - at)
-                digest.update(zeros[:length] if run.zero else self.read(at, length))
-        return digest.hexdigest()
+        self._digest = sha256()
+        self._reached = 0
+
+    def update(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """``data`` stands at ``offset``, behind everything so far."""
+        self._skip(offset)
+        self._digest.update(data)
+        self._reached = offset + len(data)
+
+    def hexdigest(self, size: int) -> str:
+        """Of ``size`` bytes in all."""
+        self._skip(size)
+        return self._digest.hexdigest()
+
+    def _skip(self, end: int) -> None:
+        while self._reached < end:
+            length = min(end - self._reached, len(_ZEROS))
+            self._digest.update(_ZEROS[:length])
+            self._reached += length
 
 
-class _Pieces:
-    """The index rearranged by block and span, spans worked out when asked for."""
-
-    def __init__(self, index: Index, order: NDArray[np.int64]) -> None:
-        self._index = index
-        self._kept: OrderedDict[tuple[int, int], _Span | None] = OrderedDict()
-        block = index.block.astype(np.int64)[order]
-        page = index.page.astype(np.int64)[order]
-        count = index.count.astype(np.int64)[order]
-        self._run, block, page, count = _split(order, block, page, count)
-        key = block << 40 | page // SPAN
-        grouped = np.argsort(key, kind="stable")
-        self._run, self._page, self._count = self._run[grouped], page[grouped], count[grouped]
-        keys, starts = np.unique(key[grouped], return_index=True)
-        stops = np.append(starts[1:], len(key))[: len(starts)]
-        self._where = {
-            int(k): (int(a), int(b)) for k, a, b in zip(keys, starts, stops, strict=True)
-        }
-        self._starts = [segment.start for segment in index.segments]
-        self._channels = np.array([segment.channel for segment in index.segments], np.int64)
-        self._compressed = {packet.channel for packet in index.packets}
-
-    def channel(self, run: int) -> int:
-        """The channel that a run stands on."""
-        segment = self._index.segments[bisect_right(self._starts, run) - 1]
-        return segment.channel
-
-    def channels(self, runs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The channel that each run stands on."""
-        return self._channels[np.searchsorted(self._starts, runs, "right") - 1]
-
-    def compressed(self, channel: int) -> bool:
-        """Whether a channel's pages are compressed."""
-        return channel in self._compressed
-
-    def span(self, block: int, number: int) -> _Span | None:
-        """What the pages of one span end as; None when no record touches it."""
-        key = (block, number)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        where = self._where.get(block << 40 | number)
-        span = None if where is None else self._work_out(number * SPAN, *where)
-        self._kept[key] = span
-        if len(self._kept) > _SPANS_KEPT:
-            self._kept.popitem(last=False)
-        return span
-
-    def _work_out(self, base: int, start: int, stop: int) -> _Span:
-        runs = self._run[start:stop]
-        first = self._page[start:stop] - base
-        count = self._count[start:stop]
-        whole = self._index.kind[runs] != PageKind.XBZRLE
-        final = np.full(SPAN, _NONE, np.int64)
-        place = np.full(SPAN, _NONE, np.int64)
-        pages, owner = _spread(first[whole], count[whole])
-        # Of several assignments to one page numpy keeps the last, which is the latest record.
-        final[pages] = runs[whole][owner]
-        place[pages] = np.flatnonzero(whole)[owner]
-        chains: dict[int, list[int]] = {}
-        for at in np.flatnonzero(~whole).tolist():
-            page = int(first[at])
-            if at > place[page]:
-                chains.setdefault(page, []).append(int(runs[at]))
-        return self._judged(final, chains)
-
-    def _judged(self, final: NDArray[np.int64], chains: dict[int, list[int]]) -> _Span:
-        """A span with the state of its pages."""
-        kinds = self._index.kind[np.maximum(final, 0)]
-        empty = np.isin(kinds, (PageKind.ZERO, PageKind.MULTIFD_ZERO, PageKind.DISCARDED))
-        state = np.where(empty, PageState.ZERO, PageState.CONTENT).astype(np.uint8)
-        state[final == _NONE] = PageState.ABSENT
-        chained = list(chains)
-        state[chained] = PageState.CONTENT
-        in_place = np.isin(kinds, _IN_PLACE)
-        in_place[chained] = False
-        if self._compressed:
-            channels = self.channels(np.maximum(final, 0))
-            in_place &= ~np.isin(channels, list(self._compressed))
-        return _Span(final, chains, state, in_place)
-
-    def zero(self, block: int, number: int, count: int) -> NDArray[np.bool_]:
-        """Which of the first ``count`` pages of a span are zero by their records."""
-        span = self.span(block, number)
-        if span is None:
-            return np.ones(count, bool)
-        return np.not_equal(span.state[:count], PageState.CONTENT)
-
-
-def _spread(
-    first: NDArray[np.int64], count: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every page of runs, in order, with the number of the run that it belongs to."""
-    owner = np.repeat(np.arange(len(count)), count)
-    begin = np.cumsum(count) - count
-    return first[owner] + np.arange(len(owner)) - begin[owner], owner
-
-
-def _split(
-    runs: NDArray[np.int64],
-    block: NDArray[np.int64],
-    page: NDArray[np.int64],
-    count: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], ...]:
-    """Cut runs at span boundaries, keeping their order."""
-    parts = (page + count - 1) // SPAN - page // SPAN + 1
-    if (parts == 1).all():
-        return runs, block, page, count
-    owner = np.repeat(np.arange(len(runs)), parts)
-    nth = np.arange(len(owner)) - (np.cumsum(parts) - parts)[owner]
-    begin = np.where(nth == 0, page[owner], (page[owner] // SPAN + nth) * SPAN)
-    end = np.minimum(page[owner] + count[owner], (begin // SPAN + 1) * SPAN)
-    return runs[owner], block[owner], begin, end - begin
-
-
-def _replay_order(index: Index) -> NDArray[np.int64]:
-    """Runs in the order in which their records take effect."""
-    if not index.segments:
-        return np.empty(0, np.int64)
-    ordered = sorted(index.segments, key=lambda s: (s.epoch, s.channel, s.start))
-    order: NDArray[np.int64] = np.concatenate([np.arange(s.start, s.stop) for s in ordered])
-    return order[index.count[order] > 0]
+def _blocks_elsewhere(stream: Stream) -> frozenset[int]:
+    """Blocks of which x-ignore-shared sent nothing."""
+    if "x-ignore-shared" not in stream.capabilities or not stream.complete:
+        return frozenset()
+    sent = set(np.unique(stream.index.block).tolist())
+    return frozenset(
+        number
+        for number, block in enumerate(stream.index.blocks)
+        # mapped-ram says by its header whether pages follow, all-zero ones included.
+        if not (block.mapped.present if block.mapped is not None else number in sent)
+    )
 
 
 def _segments_until(index: Index, iteration: int) -> list[Segment]:

@@ -15,8 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from vmstream.errors import Unsupported
-from vmstream.stream.memory import Batch, Memory, PageState
+from vmstream.stream.memory import Batch, Memory
 from vmstream.stream.ram_writer import Buffer, Piece, RamWriter
+from vmstream.stream.spans import PageState
 from vmstream.wire.multifd import (
     PACKET_SIZE,
     InitialPacket,

@@ -5,8 +5,9 @@ follows from the machine: ``boards.BOARDS`` is the table, each row with the QEMU
 file that it comes from. PCs need more: how much RAM stands below 4 GiB, and which
 parts of the first MiB read as RAM and which as ROM.
 
-What a stream can not tell is not invented: blocks without an address (pc-dimm
-memory, BARs of devices) are listed in :attr:`PhysicalMap.unplaced`, and
+Memory of virtio-mem stands where the device's state says. What a stream can not
+tell is not invented: blocks without an address (pc-dimm memory, BARs of devices)
+are listed in :attr:`PhysicalMap.unplaced`, and
 ``--map BLOCK@ADDRESS`` places them.
 """
 
@@ -104,6 +105,7 @@ def physical_map(
     architecture: str | None = None,
     bridge: bytes | None = None,
     placed: Iterable[tuple[str, int]] = (),
+    plugged: Iterable[tuple[str, int]] = (),
     max_ram_below_4g: int | None = None,
 ) -> PhysicalMap:
     """Where the blocks of a machine stand.
@@ -116,6 +118,7 @@ def physical_map(
             which says what of the first MiB is RAM. Without it RAM is assumed, as
             firmware leaves it.
         placed: blocks that the caller puts at addresses, over everything else.
+        plugged: blocks whose devices say their addresses, beside what the machine has.
         max_ram_below_4g: the machine option, where it was given.
 
     Raises:
@@ -145,6 +148,10 @@ def physical_map(
             space.put_all(main, (Place(0, low), Place(FOUR_GIB, None, low)))
             _place_firmware(space)
             _place_first_mib(space, board.pc, bridge, low, notes)
+    wanted = {name for name, _ in placed}
+    for name, start in plugged:
+        if name not in wanted:
+            space.put(name, start)
     for name, start in placed:
         space.put(name, start)
     source = board.source if board is not None else "the caller"

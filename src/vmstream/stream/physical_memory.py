@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from vmstream.stream.memory_devices import plugged_memory
 from vmstream.stream.physical import PhysicalMap, PhysicalRange, physical_map
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class PhysicalMemory:
             architecture=architecture,
             bridge=bridge_of(stream),
             placed=placed,
+            plugged=plugged_memory(stream),
         )
 
     @property
@@ -82,15 +84,11 @@ class PhysicalMemory:
             data[at - address : at - address + len(part)] = part
         return bytes(data)
 
-    def chunks(self, ranges: Iterable[PhysicalRange] | None = None) -> Iterator[tuple[int, bytes]]:
-        """The content of ranges as (address, bytes), without stretches that are zero by record."""
+    def chunks(
+        self, ranges: Iterable[PhysicalRange] | None = None
+    ) -> Iterator[tuple[int, memoryview]]:
+        """The content of ranges as (address, bytes); what is left out is zero by its records."""
         for item in self.ranges if ranges is None else ranges:
             block = self._memory[item.block]
-            for run in block.runs():
-                start = max(run.start, item.offset)
-                end = min(run.start + run.size, item.offset + item.size)
-                if run.zero:
-                    continue
-                for at in range(start, end, CHUNK):
-                    data = block.read(at, min(CHUNK, end - at))
-                    yield item.start + at - item.offset, data
+            for at, data in block.chunks(item.offset, item.offset + item.size):
+                yield item.start + at - item.offset, data

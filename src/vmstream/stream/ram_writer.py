@@ -12,6 +12,7 @@ Source of the forms: QEMU ``migration/ram.c`` (``ram_save_setup``,
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from itertools import cycle
 
 import msgspec
 import numpy as np
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 
 from vmstream._kernels import gather, is_zero
 from vmstream.errors import Unsupported
-from vmstream.stream.memory import Batch, Memory, PageState
+from vmstream.stream.memory import Batch, Memory
+from vmstream.stream.spans import PageState
 from vmstream.wire.mapped_ram import MappedRamHeader, bitmap_size
 from vmstream.wire.ram import RamBlock, RamFlag, RamMark, RamTotal
 from vmstream.wire.reader import counted
@@ -29,10 +31,13 @@ __all__ = ["Buffer", "MappedRamWriter", "Piece", "RamWriter"]
 
 Buffer = bytes | memoryview
 
+PIECES_KEPT = 5
+"""Pieces of mapped-ram whose content stays while later ones are made."""
 PAGES_ALIGNMENT = 1 << 20
 """Of a mapped-ram block's pages in the file (``MAPPED_RAM_FILE_OFFSET_ALIGNMENT``)."""
 _BATCH = 1024
 """Pages worked on together: 4 MiB of 4 KiB pages."""
+_MAPPED_BATCH = 512
 _ALIGNMENT = 4096
 _SHORT_HOLE = 4
 """Fewer zero pages in a row are written: a hole for each would cost more than it saves."""
@@ -112,9 +117,13 @@ class RamWriter:
         total = -(-self.blocks[number].used_length // self.page_size)
         for first in range(0, total, pages):
             count = min(pages, total - first)
-            batch = self.memory.batch(number, first, count)
+            batch = self.memory.batch(number, first, count, self._place())
             yield replace(batch, state=self._judged(batch))
             self.done += count * self.page_size
+
+    def _place(self) -> memoryview | None:
+        """Where a batch may be read into; None for new memory each time."""
+        return None
 
     def _judged(self, batch: Batch) -> NDArray[np.uint8]:
         """The state of each page by its content, too.
@@ -171,6 +180,8 @@ class RamWriter:
 class MappedRamWriter(RamWriter):
     """Writes every page at its fixed place of a file (mapped-ram, 9.0+).
 
+    A piece's content stays until :data:`PIECES_KEPT` more pieces were made.
+
     Args:
         origin: position in the file of the stream's first byte.
 
@@ -181,6 +192,14 @@ class MappedRamWriter(RamWriter):
     def __init__(self, memory: Memory, blocks: list[RamBlock], *, origin: int = 0) -> None:
         super().__init__(memory, blocks)
         self.origin = origin
+        # New memory for every piece would cost more than what is done with it.
+        kept = range(PIECES_KEPT + 1)
+        size = _MAPPED_BATCH * (self.page_size + 8)
+        self._reading = cycle([memoryview(bytearray(2 * size)) for _ in kept])
+        self._gathered = cycle([_aligned(size) for _ in kept])
+
+    def _place(self) -> memoryview | None:
+        return next(self._reading)
 
     def setup(self, position: int) -> Iterator[Piece]:
         total = self._total()
@@ -217,7 +236,7 @@ class MappedRamWriter(RamWriter):
             return start
         yield Piece([replace(block, mapped=header).encode()], at=position)
         place -= self.origin
-        for batch in self._batches(number, _BATCH):
+        for batch in self._batches(number, _MAPPED_BATCH):
             content = batch.state == PageState.CONTENT
             bits = np.packbits(content, bitorder="little").tobytes()
             bitmap[batch.first // 8 : batch.first // 8 + len(bits)] = bits
@@ -237,17 +256,17 @@ class MappedRamWriter(RamWriter):
         places = np.where(content, batch.offsets[begin:end], 0)
         if content.all() and (np.diff(places) == size).all():
             return [batch.data[int(places[0]) : int(places[0]) + len(places) * size]]
-        pages = _aligned(len(places), size)
+        pages = next(self._gathered)[: len(places) * size].reshape(-1, size)
         gather(batch.data, places, pages)
         pages[~content] = 0
         return [pages.reshape(-1).data]
 
 
-def _aligned(count: int, size: int) -> NDArray[np.uint8]:
-    """Room for pages that begins where a page of memory does."""
-    room = np.empty(count * size + _ALIGNMENT, np.uint8)
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """Room that begins where a page of memory does."""
+    room = np.empty(size + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
-    return room[start : start + count * size].reshape(count, size)
+    return room[start : start + size]
 
 
 def _mark(flag: RamFlag) -> bytes:

@@ -114,8 +114,10 @@ class _Headers:
             0,
         )
         parts = [head, section, self._program(PT_NOTE, notes_at, 0, notes_size, 0, 0)]
+        # An alignment of 0, though they are aligned: crash takes a core with another for one
+        # of netdump, and then looks for no KASLR offset (crash's netdump.c).
         parts += [
-            self._program(PT_LOAD, offset, segment.address, segment.size, 7, PAGE)
+            self._program(PT_LOAD, offset, segment.address, segment.size, 7, 0)
             for segment, offset in layout
         ]
         return b"".join(parts)

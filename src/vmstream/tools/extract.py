@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 import msgspec
 
 from vmstream.errors import StreamError, Unsupported
-from vmstream.stream.memory import Block, Memory
+from vmstream.stream.memory import Block, ContentHash, Memory
 from vmstream.stream.physical import PhysicalRange
 from vmstream.stream.physical_memory import PhysicalMemory
 from vmstream.stream.registers import architecture, registers
 from vmstream.stream.stream import Stream
 from vmstream.tools.elf import ARCHITECTURES, write_elf
 from vmstream.tools.lime import write_lime
-from vmstream.tools.output import SparseFile, atomic_directory, atomic_file
+from vmstream.tools.output import Buffer, SparseFile, atomic_directory, atomic_file
 from vmstream.tools.reports import file_of
 from vmstream.tools.segments import Segment
 from vmstream.tools.vmcoreinfo import find_vmcoreinfo, vmcoreinfo_of_device
@@ -55,7 +56,7 @@ class ExtractReport(msgspec.Struct, frozen=True):
     size: int
     """Of memory, holes included."""
     data: int
-    """Bytes that were written; the rest is zero and takes no space."""
+    """Bytes that were written, headers included; the rest is zero and takes no space."""
     vcpus: int
     vmcoreinfo: bool
     unplaced: tuple[str, ...]
@@ -64,20 +65,31 @@ class ExtractReport(msgspec.Struct, frozen=True):
 
 
 class _Progress:
-    """Counts bytes as they go by."""
+    """Counts bytes as they go by.
+
+    Attributes:
+        written: bytes that took room in the output.
+    """
 
     def __init__(self, total: int, advance: Advance | None) -> None:
-        self.done = 0
-        self.data = 0
+        self.written = 0
+        self._done = 0
         self._total = total
         self._advance = advance
 
-    def passing(self, chunks: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    def passing(self, chunks: Iterable[tuple[int, Buffer]]) -> Iterator[tuple[int, Buffer]]:
         for address, data in chunks:
             yield address, data
-            self.data += len(data)
+            self._done += len(data)
             if self._advance is not None:
-                self._advance(self.data, self._total)
+                self._advance(self._done, self._total)
+
+    @contextmanager
+    def file(self, path: Path) -> Iterator[SparseFile]:
+        """A file that appears when it is whole."""
+        with atomic_file(path) as file:
+            yield file
+        self.written += file.data
 
 
 def extract(
@@ -123,7 +135,7 @@ def extract(
         str(out),
         str(format_),
         total,
-        progress.data,
+        progress.written,
         cpus,
         info,
         guest.map.unplaced,
@@ -153,23 +165,19 @@ def _blocks(stream: Stream, memory: Memory, out: Path, advance: Advance | None) 
     manifest = []
     with atomic_directory(out) as directory:
         for number, block in enumerate(memory):
-            name = safe_name(number, block.name)
-            elsewhere = block.elsewhere
-            if not elsewhere:
-                with atomic_file(directory / name) as file:
-                    _copy_block(file, block, progress)
+            name = None if block.elsewhere else safe_name(number, block.name)
             manifest.append(
                 {
                     "name": block.name,
                     "size": block.size,
-                    "sha256": None if elsewhere else block.hash(),
-                    "file": None if elsewhere else name,
+                    "sha256": name and _copy_block(directory / name, block, progress),
+                    "file": name,
                 }
             )
         text = msgspec.json.format(msgspec.json.encode({"blocks": _printable(manifest)}), indent=2)
         (directory / "manifest.json").write_bytes(text + b"\n")
     return ExtractReport(
-        file_of(stream), str(out), str(Format.BLOCKS), total, progress.data, 0, False, (), ()
+        file_of(stream), str(out), str(Format.BLOCKS), total, progress.written, 0, False, (), ()
     )
 
 
@@ -189,11 +197,15 @@ def safe_name(number: int, block: str) -> str:
     return f"{number:03}-{kept.lstrip('.')[:80]}.bin"
 
 
-def _copy_block(file: SparseFile, block: Block, progress: _Progress) -> None:
-    chunks = ((at, data) for at, data in block.chunks() if data is not None)
-    for at, data in progress.passing(chunks):
-        file.write_at(at, data)
-    file.extend(block.size)
+def _copy_block(path: Path, block: Block, progress: _Progress) -> str:
+    """Write a block's content and return its hash."""
+    digest = ContentHash()
+    with progress.file(path) as file:
+        for at, data in progress.passing(block.chunks()):
+            digest.update(at, data)
+            file.write_at(at, data)
+        file.extend(block.size)
+    return digest.hexdigest(block.size)
 
 
 # Physical memory
@@ -209,7 +221,7 @@ def _raw(
 ) -> tuple[int, bool]:
     base = window[0] if window else 0
     end = window[1] if window else (ranges[-1].end if ranges else 0)
-    with atomic_file(out) as file:
+    with progress.file(out) as file:
         _write_flat(file, guest, ranges, base, end, progress)
     return 0, False
 
@@ -248,7 +260,7 @@ def _elf(
         )
     kind, cpus = _as_run(kind, list(registers(stream).values()))
     info = _vmcoreinfo(stream, guest)
-    with atomic_file(out) as file:
+    with progress.file(out) as file:
         write_elf(file, kind, _segments(ranges), progress.passing(guest.chunks(ranges)), cpus, info)
     return len(cpus), info is not None
 
@@ -292,7 +304,7 @@ def _lime(
     window: tuple[int, int] | None,
     progress: _Progress,
 ) -> tuple[int, bool]:
-    with atomic_file(out) as file:
+    with progress.file(out) as file:
         write_lime(file, _segments(ranges), progress.passing(guest.chunks(ranges)))
     return 0, False
 
@@ -318,7 +330,7 @@ def _json(
         },
     }
     with atomic_directory(out) as directory:
-        with atomic_file(directory / "memory.raw") as file:
+        with progress.file(directory / "memory.raw") as file:
             _write_flat(file, guest, ranges, base, end, progress)
         text = msgspec.json.format(msgspec.json.encode(facts), indent=2)
         (directory / "registers.json").write_bytes(text + b"\n")

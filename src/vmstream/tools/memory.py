@@ -18,9 +18,13 @@ from vmstream.tools.reports import FaultReport, fault_of, faults_of, file_of
 __all__ = ["MemoryReport", "Piece", "find", "memory", "pattern_of", "read"]
 
 MAX_READ = 1 << 28
-"""Bytes that one hex dump may have."""
-_OVERLAP = 4096
-"""Bytes by which searched chunks overlap: the longest match that is surely found."""
+"""Bytes that one hex dump may have: 256 MiB. More is what ``extract`` is for."""
+LONGEST_MATCH = 1 << 16
+"""Bytes of the longest match that is surely found whole."""
+_WINDOW = 1 << 20
+"""Bytes that are searched together, at least."""
+_EDGE = 4096
+"""Bytes that are looked at of a long stretch of zeros, at each end."""
 
 Advance = Callable[[int, int | None], None]
 
@@ -118,32 +122,62 @@ def pattern_of(text: str) -> re.Pattern[bytes]:
 
 
 def find(stream: Stream, pattern: re.Pattern[bytes], block: str | None = None) -> Iterator[Match]:
-    """Every place where a pattern stands in guest memory, block by block.
+    """Every place where a pattern stands in guest memory, block by block, none within another.
 
-    Stretches that the records say are zero are passed over, so a pattern of
-    zeros alone is not found there. A match may span pages, up to 4 KiB.
+    A match may span pages, up to 64 KiB; a longer one may be cut short. Of
+    stretches that the records say are zero and that are longer than that, only
+    the 4 KiB beside other content are looked at, so a pattern of zeros alone is
+    not found in them.
     """
     for item in stream.memory:
         if (block is None or item.name == block) and not item.elsewhere:
-            yield from _find_in(item, pattern)
+            for at, data in _find_in(item, pattern):
+                yield Match(item.name, at, data)
 
 
-def _find_in(block: Block, pattern: re.Pattern[bytes]) -> Iterator[Match]:
-    before, start, reached = b"", 0, -1
-    for offset, data in block.chunks():
-        if data is None:
-            before = b""
+def _find_in(block: Block, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, bytes]]:
+    window, start = b"", 0
+    for at, data in _searched(block):
+        if at != start + len(window):
+            yield from _matches(pattern, window, start, len(window))
+            window, start = data, at
             continue
-        if not before or start + len(before) != offset:
-            before, start = b"", offset
-        window = before + data
-        for match in pattern.finditer(window):
-            at = start + match.start()
-            if at > reached and match.group():
-                reached = at
-                yield Match(block.name, at, match.group())
-        before = window[-_OVERLAP:]
-        start = offset + len(data) - len(before)
+        window += data
+        if len(window) < _WINDOW:
+            continue
+        # What begins later may go on in the next chunk.
+        end = len(window) - LONGEST_MATCH
+        for found, match in _matches(pattern, window, start, end):
+            yield found, match
+            end = max(end, found + len(match) - start)
+        window, start = window[end:], start + end
+    yield from _matches(pattern, window, start, len(window))
+
+
+def _matches(
+    pattern: re.Pattern[bytes], window: bytes, start: int, end: int
+) -> Iterator[tuple[int, bytes]]:
+    """Matches that are not empty and begin before ``end`` of a window at ``start``."""
+    for match in pattern.finditer(window):
+        if match.start() >= end:
+            return
+        if match.group():
+            yield start + match.start(), match.group()
+
+
+def _searched(block: Block) -> Iterator[tuple[int, bytes]]:
+    """The content with zeros between, of which long stretches are left out but for their ends."""
+    reached = 0
+    for at, data in block.chunks():
+        if at - reached > LONGEST_MATCH:
+            yield reached, bytes(_EDGE)
+            reached = at - _EDGE
+        if at > reached:
+            yield reached, bytes(at - reached)
+        yield at, data.tobytes()
+        reached = at + len(data)
+    if reached < block.size:
+        yield reached, bytes(min(block.size - reached, _EDGE))
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -163,6 +197,8 @@ def read(
     iteration: int | None = None,
 ) -> list[Piece]:
     """Content of physical memory, or of a block; parts that no memory backs are left out.
+
+    A read is cut at the end of the block, and holds at most 256 MiB.
 
     Args:
         address, length: numbers in C's notation.

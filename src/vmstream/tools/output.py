@@ -11,16 +11,15 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from vmstream._kernels import zero_pages
 
-__all__ = ["Buffer", "SparseFile", "atomic_directory", "atomic_file", "zero_runs"]
+__all__ = ["Buffer", "SparseFile", "atomic_directory", "atomic_file", "data_runs"]
 
 HOLE = 4096
 """Zeros that are left out: in whole blocks of so many bytes of the file."""
@@ -36,12 +35,14 @@ class SparseFile:
 
     Attributes:
         size: one more than the highest byte so far; the file's size at the end.
+        data: bytes written, without the zeros left out.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._position = 0
         self.size = 0
+        self.data = 0
 
     def write(self, data: Buffer) -> None:
         """Put bytes behind those of the last :meth:`write` or :meth:`skip`."""
@@ -63,10 +64,13 @@ class SparseFile:
         self.size = max(self.size, offset + len(view))
         head = min(-offset % HOLE, len(view))
         self._put(offset, view[:head])
-        body = view[head:]
-        for start, length, zero in zero_runs(body, HOLE):
-            if not zero:
-                self._put(offset + head + start, body[start : start + length])
+        body, offset = view[head:], offset + head
+        for start, end in data_runs(body):
+            part = body[start:end]
+            written = os.pwrite(self._descriptor, part, offset + start)
+            self.data += written
+            if written < end - start:
+                self._put(offset + start + written, part[written:])
 
     def write_all_at(self, offset: int, parts: Sequence[Buffer]) -> int:
         """Put buffers one behind the other at ``offset``, as they are; returns where they end.
@@ -111,20 +115,20 @@ class SparseFile:
     def _put(self, offset: int, view: memoryview) -> None:
         while view:
             written = os.pwrite(self._descriptor, view, offset)
+            self.data += written
             view, offset = view[written:], offset + written
 
 
-def zero_runs(data: Buffer, page_size: int) -> Iterator[tuple[int, int, bool]]:
-    """Runs of pages that are zero or not, as (start, length, whether zero), in bytes."""
+def data_runs(data: Buffer) -> Iterable[tuple[int, int]]:
+    """Runs of blocks of 4 KiB that are not all zero, as (start, end), in bytes.
+
+    The last block may be short.
+    """
     size = memoryview(data).nbytes
-    if not size:
-        return
-    zero = np.empty(-(-size // page_size), np.uint8)
-    zero_pages(data, page_size, zero)
-    edges = [0, *(np.flatnonzero(np.diff(zero)) + 1).tolist(), len(zero)]
-    for first, last in pairwise(edges):
-        start = first * page_size
-        yield start, min(last * page_size, size) - start, bool(zero[first])
+    zero = np.ones(-(-size // HOLE) + 2, np.uint8)
+    zero_pages(data, HOLE, zero[1:-1])
+    edges = np.minimum(np.flatnonzero(np.diff(zero)) * HOLE, size).tolist()
+    return zip(edges[::2], edges[1::2], strict=True)
 
 
 @contextmanager

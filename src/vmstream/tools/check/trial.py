@@ -112,13 +112,35 @@ def _reasons(
     from vmstream.tools.explain import explain
 
     report = explain(run.messages, stream, schema, other)
-    seen = set()
+    known = check_against(stream, other) if other is not None else []
+    known += check_schema(stream, schema) if schema is not None else []
+    known = [finding for finding in known if finding.severity is Severity.BREAKS]
     for finding in report.findings:
-        seen.add((finding.code, finding.device, finding.field))
+        twin = next((other for other in known if _same(finding, other)), None)
+        if twin is not None:
+            known.remove(twin)
+            finding = _with_both_sides(finding, twin)
         yield replace(finding, severity=Severity.BREAKS, basis=Basis.QEMU)
-    later = check_against(stream, other) if other is not None else []
-    later += check_schema(stream, schema) if schema is not None else []
-    for finding in later:
-        fresh = (finding.code, finding.device, finding.field) not in seen
-        if fresh and finding.severity is Severity.BREAKS:
-            yield finding
+    yield from known
+
+
+def _same(finding: Finding, other: Finding) -> bool:
+    """Whether what QEMU printed and what was found beforehand are one thing."""
+    if finding.code != other.code or finding.device != other.device:
+        return False
+    return finding.field is None or other.field is None or _in(finding.field, other.field)
+
+
+def _in(field: str, other: str) -> bool:
+    return field.startswith(other) or other.startswith(field)
+
+
+def _with_both_sides(finding: Finding, twin: Finding) -> Finding:
+    """QEMU's words with what is known of either side."""
+    return replace(
+        twin,
+        field=twin.field or finding.field,
+        offset=twin.offset if twin.offset is not None else finding.offset,
+        qemu_text=finding.qemu_text,
+        details=(*twin.details, *finding.details),
+    )

@@ -8,10 +8,18 @@ from __future__ import annotations
 from vmstream.tools.explain.devices import DEVICES
 from vmstream.tools.explain.memory import MEMORY
 from vmstream.tools.explain.message import Message
+from vmstream.tools.explain.rest import REST
 from vmstream.tools.explain.state import LAST, STATE
 from vmstream.tools.explain.transport import TRANSPORT
 
 __all__ = ["CATALOGUE"]
 
-CATALOGUE: tuple[Message, ...] = (*STATE, *MEMORY, *DEVICES, *TRANSPORT, *LAST)
+CATALOGUE: tuple[Message, ...] = (
+    *STATE,
+    *MEMORY,
+    *DEVICES,
+    *TRANSPORT,
+    *REST,
+    *LAST,
+)
 """The first entry that matches a line is taken: the more telling ones stand first."""

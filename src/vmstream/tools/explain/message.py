@@ -20,6 +20,8 @@ class Role(StrEnum):
     """Worth knowing, and no reason to fail."""
 
 
+SHOWN = re.compile(r"\{(\w+):\w\}")
+"""A hole with its kind, which is no part of what is shown."""
 _HOLE = re.compile(r"\{(\w+)(?::(\w))?\}")
 _KINDS = {
     None: r".{1,200}?",
@@ -71,6 +73,11 @@ class Message:
         # A hole at the end takes all that it can.
         parts[-1] = parts[-1].replace("{1,200}?", "{1,200}")
         return re.compile("".join(parts))
+
+    @property
+    def shown(self) -> str:
+        """The words with the names of the holes."""
+        return SHOWN.sub(r"{\1}", self.text)
 
     @property
     def anchor(self) -> str:

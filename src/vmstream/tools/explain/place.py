@@ -67,8 +67,12 @@ def placed(
             source=cause.source,
             destination=cause.destination,
             remedy=cause.remedy or finding.remedy,
-            message=f"{finding.message}. The layouts part here: {cause.message}",
-            details=(*(f"or: {f.field}: {f.message}" for f in behind[1:5]), *finding.details),
+            message=cause.message,
+            details=(
+                finding.message,
+                *(f"or: {f.field}: {f.message}" for f in behind[1:5]),
+                *finding.details,
+            ),
         )
     ]
 
@@ -121,7 +125,7 @@ def _block(finding: Finding, stream: Stream) -> Finding:
 def _explained(finding: Finding, line: Line, stream: Stream | None) -> Finding:
     if finding.code == "virtio-features":
         return replace(finding, details=(*_bits(finding), *finding.details))
-    if finding.code == "pci-config":
+    if finding.code == "pci-config" and "offset" in line.values:
         return _register(finding, line, stream)
     return finding
 

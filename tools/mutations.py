@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from decoding import decode
+from vmstream.stream.decoder import Decoder
 from vmstream.stream.encoder import encode
 from vmstream.stream.events import DeviceState
 from vmstream.vmstate.devices.virtio import VIRTIO_DEVICES, configured_like
@@ -34,7 +34,8 @@ Change = Callable[[Events, random.Random], str]
 
 def mutate(data: bytes, chance: random.Random) -> Mutant:
     """A stream with one thing changed."""
-    events = decode(data)
+    decoder = Decoder()
+    events: Events = [*decoder.feed(data), *decoder.close()]
     name = chance.choice(sorted(MUTATIONS))
     what = MUTATIONS[name](events, chance)
     return f"{name}: {what}", b"".join(encode(events))
@@ -122,7 +123,7 @@ def drop_section(events: Events, chance: random.Random) -> str:
     _describe(events, change)
     end = next(n for n in range(number, len(events)) if isinstance(events[n], SectionEnd))
     del events[number : end + 1]
-    return section.idstr
+    return str(section.idstr)
 
 
 def machine(events: Events, chance: random.Random) -> str:
@@ -154,7 +155,7 @@ def block_name(events: Events, chance: random.Random) -> str:
         names = getattr(event, "names", None)
         if names is not None:
             events[later] = replace(event, names=[n + "x" if n == name else n for n in names])
-    return name
+    return str(name)
 
 
 def block_size(events: Events, chance: random.Random) -> str:

@@ -1,0 +1,1 @@
+"""What ``edit`` consists of: records of edits, the draft that they change, and its bytes."""
