@@ -1,4 +1,4 @@
-"""A post-copy whose connection breaks is taken up again: no page is lost, and one stream results."""
+"""A post-copy whose connection breaks is taken up again: no page is lost, one stream results."""
 
 from __future__ import annotations
 

@@ -159,13 +159,15 @@ class MainChannel:
     def _take(self, piece: bytes) -> None:
         file = self._file
         assert file is not None
-        file.write(piece)
+        start = file.size
         events = self.decoder.feed(piece)
+        due = self.around.fault_watch.due(start + len(piece), events)
+        if due is None:
+            file.write(piece)
+        else:
+            events = self._go_wrong(due[0], piece, max(0, due[1] - start), events)
         for event in events:
             self._event(event)
-        due = self.around.fault_watch.due(file.size, events)
-        if due is not None:
-            self.around.inject(due[0], self)
         self.around.watched()
         if self._fatal is not None and not self.decoder.ended:
             raise self._fatal
@@ -175,6 +177,21 @@ class MainChannel:
                 self._send_shut()
         elif self.reception.postcopy:
             self.request()
+
+    def _go_wrong(
+        self, fault: InjectedFault, piece: bytes, head: int, events: list[Event]
+    ) -> list[Event]:
+        """A fault ``head`` bytes into a piece; returns the events behind it, if it goes on."""
+        file = self._file
+        assert file is not None
+        place = file.size + head
+        file.write(piece[:head])
+        for event in events:
+            if event.offset < place:
+                self._event(event)
+        self.around.inject(fault, self)
+        file.write(piece[head:])
+        return [event for event in events if event.offset >= place]
 
     def _finish_decoding(self) -> None:
         for event in self.decoder.close():
