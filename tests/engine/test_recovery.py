@@ -103,7 +103,7 @@ async def assert_whole(qemu: Path, stream: Path, folder: Path, before: object) -
         await assert_goes_on(guest)
 
 
-@pytest.mark.parametrize("name", ["postcopy", "preempt"])
+@pytest.mark.parametrize("name", ["postcopy", pytest.param("preempt", marks=pytest.mark.slow)])
 def test_a_paused_postcopy_is_taken_up(qemu: Path, name: str, tmp_path: Path) -> None:
     async def run() -> ReceiveReport:
         out = tmp_path / "guest.mig"
