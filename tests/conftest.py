@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from corpus import REPOSITORY
-
-IN_CI = os.environ.get("CI") == "true"
+from needed import IN_CI, missing
 
 settings.register_profile("default", deadline=None)
 settings.register_profile(
@@ -66,13 +63,6 @@ def _qemu(command: str | Path | None, version: str) -> Path:
     if not (command and found and found.startswith(version)):
         missing(f"no QEMU {version} here (found: {found}); tools/install_qemu.sh installs it")
     return Path(command)
-
-
-def missing(what: str) -> NoReturn:
-    """Skip a test for want of a program; fail it in CI, where every one must be."""
-    if IN_CI:
-        pytest.fail(what, pytrace=False)
-    pytest.skip(what)
 
 
 def _version(command: str | Path) -> str | None:

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 import vmstream
-from conftest import missing
 from corpus import REPOSITORY
 from linux_guest import MARK, MEMORY, Kernel, booted
+from needed import missing
 from vmstream.tools.extract import Format, extract
 from vmstream.tools.memory import find, pattern_of
 
