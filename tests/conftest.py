@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from corpus import REPOSITORY
-from needed import IN_CI, missing
+from needed import IN_CI, needed_qemu
 
 settings.register_profile("default", deadline=None)
 settings.register_profile(
@@ -49,26 +45,10 @@ def fuzz_seconds(request: pytest.FixtureRequest) -> float:
 @pytest.fixture(scope="session")
 def qemu72() -> Path:
     """``qemu-system-x86_64`` 7.2, as Debian bookworm has it."""
-    return _qemu(shutil.which("qemu-system-x86_64"), "7.2")
+    return needed_qemu("7.2")
 
 
 @pytest.fixture(scope="session")
 def qemu100() -> Path:
     """``qemu-system-x86_64`` 10.0, as ``tools/install_qemu.sh`` unpacks it."""
-    return _qemu(REPOSITORY / ".qemu" / "10.0" / "qemu-system-x86_64", "10.0")
-
-
-def _qemu(command: str | Path | None, version: str) -> Path:
-    found = _version(command) if command else None
-    if not (command and found and found.startswith(version)):
-        missing(f"no QEMU {version} here (found: {found}); tools/install_qemu.sh installs it")
-    return Path(command)
-
-
-def _version(command: str | Path) -> str | None:
-    try:
-        said = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60)
-    except OSError:
-        return None
-    match = re.search(r"version (\d+(\.\d+)+)", said.stdout)
-    return match[1] if match else None
+    return needed_qemu("10.0")

@@ -1,0 +1,235 @@
+"""A guest of 1 GiB over loopback: to us, from us and through us, beside QEMU to QEMU.
+
+Every figure of a table is of the same rounds: in each, the guest goes directly
+from one QEMU to another, then to ``vmstream receive``, from ``vmstream send``,
+and through ``vmstream relay``. The clock runs from the source's ``migrate`` (for
+``send`` from its start) until both ends are done, and for ``receive`` until the
+file stands in its place, flushed to the disk.
+
+Processor time is that of all processes that take part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from figures import Figures
+from guests import Guest, started
+from measuring import Measured
+from needed import needed_qemu
+
+Benchmark = Any
+
+ROUNDS = 3
+GIB = 1
+CHANNELS = 2
+MEMORY_LIMIT = 150e6
+"""Bytes resident of each of our processes, whatever the guest's size."""
+RELAY_LIMIT = 1.2
+CHUNK = 1 << 24
+PATIENCE = 120.0
+MACHINE = ("-M", "pc,memory-backend=pc.ram", "-m", f"{GIB}G", "-vga", "none", "-net", "none")
+VMSTREAM = (sys.executable, "-m", "vmstream")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Which QEMU, and how the guest goes."""
+
+    qemu: Path
+    multifd: bool
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """No limit but the machine's."""
+        channels = {"multifd-channels": CHANNELS} if self.multifd else {}
+        return {"max-bandwidth": 1 << 40, "downtime-limit": 2000, **channels}
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        return ("return-path", "multifd") if self.multifd else ("return-path",)
+
+
+@dataclass(slots=True)
+class Run:
+    """One migration: seconds until the source had completed, until all was done; processor time."""
+
+    source: float = 0.0
+    seconds: float = 0.0
+    cpu: float = 0.0
+    peak: float = 0.0
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A folder on the disk with the guest's memory, which is random."""
+    folder = Path(os.environ.get("VMSTREAM_BENCH", tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix="vmstream-channels-", dir=folder) as name:
+        with (Path(name) / "ram.bin").open("wb") as memory:
+            for _ in range((GIB << 30) // CHUNK):
+                memory.write(os.urandom(CHUNK))
+        yield Path(name)
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0"])
+@pytest.mark.parametrize("multifd", [False, True], ids=["plain", "multifd"])
+def test_over_loopback(
+    version: str, multifd: bool, benchmark: Benchmark, figures: Figures, place: Path
+) -> None:
+    way = Way(needed_qemu(version), multifd)
+    runs: dict[str, list[Run]] = {"direct": [], "to us": [], "from us": [], "through us": []}
+    benchmark.pedantic(
+        lambda: asyncio.run(_round(way, place, runs)), rounds=ROUNDS, warmup_rounds=0
+    )
+    named = f"{'multifd' if multifd else 'plain'}, {version}"
+    best = {name: min(each.seconds for each in done) for name, done in runs.items()}
+    heard = {name: min(each.source for each in done) for name, done in runs.items()}
+    cpu = {name: min(each.cpu for each in done) for name, done in runs.items()}
+    for name in ("to us", "from us", "through us"):
+        figures.add(f"{named}: {name}", best[name], "s", "QEMU to QEMU", best["direct"])
+        if name == "to us":
+            figures.add(f"{named}: to us, source", heard[name], "s", "", heard["direct"])
+        figures.add(f"{named}: {name}, CPU", cpu[name], "s", "", cpu["direct"])
+        peak = max(each.peak for each in runs[name])
+        figures.add(f"{named}: {name}, resident", peak / 1e6, "MB", "limit", MEMORY_LIMIT / 1e6)
+        assert peak < MEMORY_LIMIT
+
+
+async def _round(way: Way, place: Path, runs: dict[str, list[Run]]) -> None:
+    stream = place / "guest.mig"
+    runs["direct"].append(await _direct(way, place))
+    runs["to us"].append(await _received(way, place, stream))
+    runs["from us"].append(await _sent(way, place, stream))
+    stream.unlink()
+    runs["through us"].append(await _relayed(way, place))
+
+
+# The four ways
+
+
+async def _direct(way: Way, place: Path) -> Run:
+    async with _source(way, place) as source, _destination(way, place) as (guest, uri):
+        return await _migrate(source, uri, guest)
+
+
+async def _received(way: Way, place: Path, stream: Path) -> Run:
+    async with (
+        _source(way, place) as source,
+        _ours("receive", "tcp:127.0.0.1:0", stream) as (uri, ours),
+    ):
+        return await _migrate(source, uri, None, ours)
+
+
+async def _sent(way: Way, place: Path, stream: Path) -> Run:
+    more = ("--multifd", str(CHANNELS)) if way.multifd else ()
+    async with _destination(way, place) as (guest, uri):
+        before = _cpu(guest)
+        began = time.perf_counter()
+        async with _ours("send", stream, uri, *more) as (_, ours):
+            await guest.migration_completed()
+            measured = await ours
+        run = Run(seconds=time.perf_counter() - began, peak=measured.peak_bytes)
+        run.cpu = measured.cpu_seconds + _cpu(guest) - before
+        return run
+
+
+async def _relayed(way: Way, place: Path) -> Run:
+    async with (
+        _source(way, place) as source,
+        _destination(way, place) as (guest, onward),
+        _ours("relay", "tcp:127.0.0.1:0", onward) as (uri, ours),
+    ):
+        return await _migrate(source, uri, guest, ours)
+
+
+async def _migrate(
+    source: Guest, uri: str, guest: Guest | None, ours: asyncio.Task[Measured] | None = None
+) -> Run:
+    """Migrate to ``uri`` and wait for both ends."""
+    qemus = [source, *([guest] if guest else [])]
+    before = sum(map(_cpu, qemus))
+    run = Run()
+    began = time.perf_counter()
+    await source.execute("migrate", {"uri": uri})
+    await source.migration_completed()
+    run.source = time.perf_counter() - began
+    if guest is not None:
+        await guest.migration_completed()
+    if ours is not None:
+        measured = await ours
+        run.cpu, run.peak = measured.cpu_seconds, measured.peak_bytes
+    run.seconds = time.perf_counter() - began
+    run.cpu += sum(map(_cpu, qemus)) - before
+    return run
+
+
+# Those who take part
+
+
+@contextlib.asynccontextmanager
+async def _source(way: Way, place: Path) -> AsyncIterator[Guest]:
+    """A guest, stopped, whose memory is the file."""
+    backend = f"memory-backend-file,id=pc.ram,size={GIB}G,share=on,mem-path=ram.bin"
+    async with started(way.qemu, [*MACHINE, "-object", backend], place, "source") as guest:
+        await guest.set_migration(way.capabilities, way.parameters)
+        yield guest
+
+
+@contextlib.asynccontextmanager
+async def _destination(way: Way, place: Path) -> AsyncIterator[tuple[Guest, str]]:
+    """A QEMU that waits, and where."""
+    backend = f"memory-backend-ram,id=pc.ram,size={GIB}G"
+    arguments = [*MACHINE, "-object", backend, "-incoming", "defer"]
+    async with started(way.qemu, arguments, place, "destination") as guest:
+        await guest.set_migration(way.capabilities, way.parameters)
+        await guest.execute("migrate-incoming", {"uri": "tcp:127.0.0.1:0"})
+        (address,) = (await guest.execute("query-migrate"))["socket-address"]
+        yield guest, f"tcp:127.0.0.1:{address['port']}"
+
+
+@contextlib.asynccontextmanager
+async def _ours(*arguments: str | Path) -> AsyncIterator[tuple[str, asyncio.Task[Measured]]]:
+    """One of our commands, running: where it listens, and what was measured of it at its end."""
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("measured.py"))]
+    process = await asyncio.create_subprocess_exec(
+        *command, *VMSTREAM, *map(str, arguments), stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    uri = ""
+    if arguments[0] != "send":
+        line = (await asyncio.wait_for(process.stderr.readline(), PATIENCE)).decode()
+        uri = line.removeprefix("listening at ").strip()
+
+    async def end() -> Measured:
+        said, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert process.returncode == 0, errors.decode()
+        return Measured(**json.loads(said))
+
+    task = asyncio.create_task(end())
+    try:
+        yield uri, task
+        await task
+    finally:
+        task.cancel()
+        if process.returncode is None:
+            process.kill()
+
+
+def _cpu(guest: Guest) -> float:
+    """Seconds of processor time of a QEMU so far."""
+    fields = Path(f"/proc/{guest.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
