@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import stat
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ import pytest
 
 from vmstream.channels.channel import Channel, Listener, connect, listen
 from vmstream.channels.fd import channel_of
+from vmstream.channels.memory import MemoryChannel
+from vmstream.channels.pieces import Pieces
 from vmstream.channels.uri import parse_address
 from vmstream.errors import BadAddress, ChannelError, PeerClosed, ShutDown, TimedOut, Unsupported
 
@@ -103,6 +106,48 @@ def test_read_into_gives_what_has_arrived(listener: Listener) -> None:
         assert destination.read_into(memoryview(buffer)[2:]) == 4
         assert buffer == b"..QEVM.."
         assert destination.read_into(bytearray()) == 0
+
+
+def test_read_into_takes_all_that_is_there(listener: Listener) -> None:
+    """However many packets it came in."""
+    with joined(listener) as (source, destination):
+        for _ in range(10):
+            source.send(CONTENT[:1000])
+        source.finish()
+        buffer = bytearray(1 << 20)
+        got = 0
+        while got < 10_000:
+            got += destination.read_into(memoryview(buffer)[got:])
+        assert buffer[:got] == CONTENT[:1000] * 10
+        assert destination.read_into(buffer) == 0
+
+
+def test_what_came_before_the_connection_broke_is_not_lost(tmp_path: Path) -> None:
+    with listen("tcp:127.0.0.1:0", timeout=SOON) as listener:
+        peer = socket.create_connection(("127.0.0.1", int(str(listener.address).split(":")[-1])))
+        with listener.accept() as channel:
+            peer.sendall(b"QEVM")
+            assert channel.recv(1) == b"Q"
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            with pytest.raises(PeerClosed, match="broke the connection"):
+                while channel.recv(100):
+                    pass
+
+
+def test_memory_of_a_piece_is_used_again_once_nothing_refers_to_it() -> None:
+    channel = MemoryChannel(b"abcdef")
+    pieces = Pieces(2)
+    with pieces.next(channel) as piece:
+        assert piece == b"ab"
+        memory = id(piece.obj)
+    with pieces.next(channel, 1) as piece:
+        assert piece == b"c"
+        assert id(piece.obj) == memory
+    kept = pieces.next(channel)
+    assert pieces.next(channel) == b"f"
+    assert kept == b"de"
+    assert pieces.next(channel) == b""
 
 
 def test_the_real_port_is_in_the_address(listener: Listener) -> None:

@@ -299,7 +299,7 @@ def test_a_full_disk_fails_the_migration_before_the_guest_is_given_up(
     report = asyncio.run(run())
     assert "what arrives can not be kept in" in str(report.error)
     assert "File too large" in str(report.error)
-    assert report.bytes == 200_000
+    assert report.files[0].size == 200_000
     assert_kept(report, out)
 
 

@@ -59,7 +59,13 @@ async def switched(source: Guest, uri: str) -> None:
     await reached(source, "active")
     await asyncio.sleep(0.3)
     await source.execute("migrate-start-postcopy")
-    await reached(source, "postcopy-active")
+
+    async def asked() -> bool:
+        """QEMU 7.2 calls itself postcopy-active before it has sent the device state, and
+        what breaks until then fails the migration instead of pausing it."""
+        return bool((await source.query_migrate())["ram"]["postcopy-requests"])
+
+    await until(asked, "the destination to ask for pages")
 
 
 async def resumed(source: Guest, uri: str) -> None:
@@ -103,7 +109,7 @@ async def assert_whole(qemu: Path, stream: Path, folder: Path, before: object) -
         await assert_goes_on(guest)
 
 
-@pytest.mark.parametrize("name", ["postcopy", pytest.param("preempt", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["postcopy", "preempt"])
 def test_a_paused_postcopy_is_taken_up(qemu: Path, name: str, tmp_path: Path) -> None:
     async def run() -> ReceiveReport:
         out = tmp_path / "guest.mig"

@@ -83,37 +83,37 @@ class DescriptorChannel(Channel):
         self._writing = threading.Lock()
         self._closed = False
         self._finished = False
+        self._broke: OSError | None = None
 
     def read_into(self, buffer: Buffer) -> int:
-        view = memoryview(buffer)
+        view = memoryview(buffer).cast("B")
         with self._reading:
             self._check("read", self.readable)
-            while True:
+            filled = 0
+            # A socket gives what came in a packet or a few: a piece is worth more work.
+            while filled < len(view) and self._broke is None:
                 try:
-                    count = os.readv(self._input, [view])
+                    count = os.readv(self._input, [view[filled:]])
                 except BlockingIOError:
+                    if filled:
+                        break
                     self._await(self._input, select.POLLIN, "nothing arrived")
                 except OSError as error:
-                    raise self._read_failure(error) from error
+                    self._broke = error  # the system says it only once
                 else:
-                    if not count and view.nbytes:
-                        self._at_end()
-                    return count
+                    filled += count
+                    if not count:
+                        break
+            if not filled and len(view):
+                self._nothing_more()
+            return filled
 
-    def recv(self, size: int) -> bytes:
-        with self._reading:
-            self._check("read", self.readable)
-            while True:
-                try:
-                    data = os.read(self._input, size)
-                except BlockingIOError:
-                    self._await(self._input, select.POLLIN, "nothing arrived")
-                except OSError as error:
-                    raise self._read_failure(error) from error
-                else:
-                    if not data and size:
-                        self._at_end()
-                    return data
+    def _nothing_more(self) -> None:
+        """The end, or what broke the connection."""
+        broke, self._broke = self._broke, None
+        if broke is not None:
+            raise self._read_failure(broke) from broke
+        self._at_end()
 
     def send(self, *buffers: Buffer) -> None:
         views = [memoryview(buffer).cast("B") for buffer in buffers]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vmstream.channels.channel import Channel, Listener
+from vmstream.channels.pieces import Pieces
 from vmstream.engine.faults import Fault, FaultKind, FaultWatch
 from vmstream.engine.main_channel import FINISH, PIECE, MainChannel
 from vmstream.engine.reception import Arrived, ChannelFile, Reception
@@ -48,6 +49,8 @@ class Destination:
         fault: what to do wrong, and where.
         switchover_ack: acknowledge the switchover (8.1+); by default when the
             source's machine type says that it knows of this.
+        drops_commands: do not keep commands that come before the guest and that only
+            the connection has a use for: a QEMU that reads a file refuses them.
         watch: called as bytes arrive.
     """
 
@@ -58,12 +61,15 @@ class Destination:
         *,
         fault: Fault | None = None,
         switchover_ack: bool | None = None,
+        drops_commands: bool = False,
         watch: Watch | None = None,
     ) -> None:
         self.listener = listener
         self.folder = folder
         self.reception = Reception()
         self.fault_watch = FaultWatch(fault)
+        # What is kept of a migration that fails on purpose is all that came before.
+        self.drops_commands = drops_commands and fault is None
         self._switchover_ack = switchover_ack
         self._watch = watch
         self._lock = threading.Lock()
@@ -246,23 +252,27 @@ class Destination:
             lengths = main.pages.lengths
             size = main.pages.page_size or _USUAL_PAGE
             decoder = PreemptDecoder(list(lengths), list(lengths.values()), size)
+        self.reception.plain = False
+        pieces = Pieces(PIECE)
         with self.keep(kind) as file:
-            piece = first
+            piece = memoryview(first)
             while piece:
-                file.write(piece)
-                self._look(channel, decoder.feed(piece))
-                piece = self._piece(channel)
+                with piece:
+                    file.write(piece)
+                    self._look(channel, decoder.feed(piece))
+                piece = self._piece(channel, pieces)
 
-    def _piece(self, channel: Channel) -> bytes:
+    def _piece(self, channel: Channel, pieces: Pieces) -> memoryview:
         """What comes next; nothing at the end. The main channel knows whether the source lives."""
         while True:
             try:
-                return channel.recv(PIECE)
+                return pieces.next(channel)
             except TimedOut:
                 if self._over.is_set():
-                    return b""
+                    break
             except PeerClosed:
-                return b""
+                break
+        return memoryview(b"")
 
     def _look(self, channel: Channel, events: Iterable[Event]) -> None:
         """Note what matters of a channel beside the main one."""
@@ -270,12 +280,23 @@ class Destination:
         for event in events:
             if isinstance(event, MultifdPacket | OldMultifdPacket):
                 self._syncs[channel] += event.sync
+                self._count(event)
             elif isinstance(event, Pages) and self._main is not None:
                 self._main.arrived(event)
                 urgent = True
         if urgent and self._main is not None:
             with contextlib.suppress(ChannelError):  # the main channel's thread sees it, too
                 self._main.request()
+
+    def _count(self, packet: MultifdPacket | OldMultifdPacket) -> None:
+        """Note the pages of a packet."""
+        pages = packet.normal_pages + packet.zero_pages
+        if not pages:
+            return
+        page_size = getattr(packet, "page_size", _USUAL_PAGE)
+        with self._lock:
+            self.reception.begin_round(anew=False)
+            self.reception.round_bytes += pages * page_size
 
     def synchronised(self, marks: int) -> bool:
         """Whether every multifd channel has come to so many sync packets."""

@@ -12,6 +12,7 @@ import time
 from typing import Protocol
 
 from vmstream.channels.channel import Channel
+from vmstream.channels.pieces import Pieces
 from vmstream.engine.faults import Fault as InjectedFault
 from vmstream.engine.faults import FaultWatch
 from vmstream.engine.received import ReceivedPages
@@ -20,17 +21,18 @@ from vmstream.errors import PeerClosed, StreamError, TimedOut
 from vmstream.stream.channels import ResumedDecoder
 from vmstream.stream.decoder import Decoder
 from vmstream.stream.events import Event, Fault
+from vmstream.stream.rewriting import stays
 from vmstream.wire.commands import Command, CommandType, discard_ranges
 from vmstream.wire.configuration import Configuration
-from vmstream.wire.ram import Pages, RamBlock, RamFlag, RamMark
+from vmstream.wire.ram import PageKind, Pages, RamBlock, RamFlag, RamMark
 from vmstream.wire.reader import bytes_of, text_of
 from vmstream.wire.return_path import ReturnMessage, ReturnType
 from vmstream.wire.sections import DescriptionText, Element, SectionStart
 
 __all__ = ["PIECE", "MainChannel"]
 
-PIECE = 1 << 18
-"""Bytes received at a time."""
+PIECE = 1 << 20
+"""Bytes received at a time, at most."""
 GRACE = 0.5
 """Seconds after the end mark in which a description must begin to arrive."""
 REQUEST = 1 << 16
@@ -38,6 +40,10 @@ REQUEST = 1 << 16
 FINISH = 10.0
 """Seconds for what is under way on other channels, or for the source to close them."""
 _POLL = 0.005
+_PLAIN = int(PageKind.NORMAL)
+"""The last kind of those that any QEMU takes from a file; ZERO is the other."""
+_CONNECTION = (CommandType.OPEN_RETURN_PATH, CommandType.PING)
+"""Commands before the first section that say nothing of the guest."""
 
 
 class Around(Protocol):
@@ -58,6 +64,10 @@ class Around(Protocol):
     def watched(self) -> None:
         """Tell how far it got."""
 
+    @property
+    def drops_commands(self) -> bool:
+        """Whether commands of the return path are left out of what is kept."""
+
     def acknowledges(self, machine: str | None) -> bool:
         """Whether to send a SWITCHOVER_ACK."""
 
@@ -74,6 +84,11 @@ class MainChannel:
         self.pages = ReceivedPages()
         self.decoder: Decoder = Decoder()
         self._channel: Channel | None = None
+        self._pieces = Pieces(PIECE)
+        self._received = 0
+        self._last = (0, 0)
+        self._advised = False
+        self._asking = False
         self._file: ChannelFile | None = None
         self._return: ChannelFile | None = None
         self._described = False
@@ -100,9 +115,10 @@ class MainChannel:
             StreamError: what arrives is no legal stream.
         """
         self._channel, self._file = channel, file
+        self._received = 0
         patience = channel.timeout
         try:
-            self._take(first)
+            self._take(memoryview(first))
             while self._receive(patience):
                 pass
         except (PeerClosed, TimedOut):
@@ -112,7 +128,7 @@ class MainChannel:
         if not self.decoder.ended:
             raise PeerClosed(
                 "the source closed the connection before the end of the stream",
-                offset=file.size,
+                offset=self._received,
                 section=self.reception.section,
                 file=channel.name,
             )
@@ -125,22 +141,27 @@ class MainChannel:
         )
         with self._answering:
             self._asked = None
+            # Before its POSTCOPY_RESUME the source may have no channel for urgent pages yet,
+            # and QEMU 10.0 aborts when it is asked for one.
+            self._asking = False
         self._fatal = None
 
     def arrived(self, pages: Pages) -> None:
         """Pages came, on this channel or on that for urgent ones."""
-        self.pages.add(pages)
+        if self._advised:
+            self.pages.add(pages)
 
     # Receiving
 
     def _receive(self, patience: float) -> bool:
         """One piece; False at the end."""
-        channel, file = self._channel, self._file
-        assert channel is not None and file is not None
+        channel = self._channel
+        assert channel is not None
         waits_for_description = self.decoder.ended and self.reception.return_path and not self._shut
         channel.timeout = FINISH if self._shut else GRACE if waits_for_description else patience
+        limit = self.around.fault_watch.limit(self._received, PIECE)
         try:
-            piece = channel.recv(self.around.fault_watch.limit(file.size, PIECE))
+            piece = self._pieces.next(channel, limit)
         except TimedOut:
             if waits_for_description:
                 self._send_shut()
@@ -152,20 +173,19 @@ class MainChannel:
             if self.decoder.ended:
                 return False
             raise
-        if piece:
+        with piece:
             self._take(piece)
-        return bool(piece)
+            return bool(piece)
 
-    def _take(self, piece: bytes) -> None:
-        file = self._file
-        assert file is not None
-        start = file.size
+    def _take(self, piece: memoryview) -> None:
+        start = self._received
         events = self.decoder.feed(piece)
-        due = self.around.fault_watch.due(start + len(piece), events)
+        self._received += len(piece)
+        due = self.around.fault_watch.due(self._received, events)
         if due is None:
-            file.write(piece)
+            self._keep(piece, start, events)
         else:
-            events = self._go_wrong(due[0], piece, max(0, due[1] - start), events)
+            events = self._go_wrong(due[0], piece, due[1], events)
         for event in events:
             self._event(event)
         self.around.watched()
@@ -175,16 +195,37 @@ class MainChannel:
             # After a post-copy no description follows.
             if self._described or self.reception.postcopy:
                 self._send_shut()
-        elif self.reception.postcopy:
+        else:
             self.request()
 
-    def _go_wrong(
-        self, fault: InjectedFault, piece: bytes, head: int, events: list[Event]
-    ) -> list[Event]:
-        """A fault ``head`` bytes into a piece; returns the events behind it, if it goes on."""
+    def _keep(self, piece: memoryview, start: int, events: list[Event]) -> None:
+        """Write a piece down, without commands that only the connection has a use for."""
         file = self._file
         assert file is not None
-        place = file.size + head
+        done = 0
+        if self.around.drops_commands and self.reception.section is None:
+            for event in events:
+                if isinstance(event, SectionStart):
+                    break
+                if isinstance(event, Command) and event.command in _CONNECTION:
+                    begin, size = event.offset - start, len(event.encode())
+                    if begin < done:  # it began in the piece before
+                        file.take_back(done - begin)
+                        size -= done - begin
+                        begin = done
+                    file.write(piece[done:begin])
+                    done = begin + size
+                    file.count(size)
+                    self.reception.dropped.append(CommandType(event.command).name)
+        file.write(piece[done:])
+
+    def _go_wrong(
+        self, fault: InjectedFault, piece: memoryview, place: int, events: list[Event]
+    ) -> list[Event]:
+        """A fault at a place of a piece; returns the events behind it, if it goes on."""
+        file = self._file
+        assert file is not None
+        head = max(0, place - self._received + len(piece))
         file.write(piece[:head])
         for event in events:
             if event.offset < place:
@@ -202,6 +243,7 @@ class MainChannel:
         match event:
             case Pages():
                 self.arrived(event)
+                self._round(event)
             case RamMark(flag=RamFlag.MULTIFD_FLUSH):
                 self._flushes += 1
             case RamMark(flag=RamFlag.EOS):
@@ -210,6 +252,7 @@ class MainChannel:
                 self._command(event)
             case RamBlock():
                 self.pages.add_block(event)
+                self.reception.memory += event.used_length
             case SectionStart():
                 self.reception.section = event.idstr
                 if event.kind == Element.PART and event.idstr == "ram":
@@ -221,10 +264,25 @@ class MainChannel:
             case Fault(fatal=True):
                 self._fatal = event.error
 
+    def _round(self, pages: Pages) -> None:
+        """See how far the source has come, and whether it began with its first page anew."""
+        reception, runs = self.reception, pages.runs
+        if runs.kind.max(initial=0) > _PLAIN:
+            reception.plain = False
+        first = int(runs.block[0]), int(runs.page[0])
+        reception.begin_round(anew=first < self._last)
+        self._last = int(runs.block[-1]), int(runs.page[-1])
+        reception.round_bytes += int(runs.count.sum()) * pages.page_size
+
     # What the source asks
 
     def _command(self, command: Command) -> None:
+        dropped = self.around.drops_commands and command.command in _CONNECTION
+        if not stays(command) and not (dropped and self.reception.section is None):
+            self.reception.plain = False
         match command.command:
+            case CommandType.POSTCOPY_ADVISE:
+                self._advised = bool(command.payload)
             case CommandType.OPEN_RETURN_PATH:
                 self._open_return_path()
             case CommandType.PING:
@@ -234,10 +292,11 @@ class MainChannel:
                 for start, length in ranges:
                     self.pages.discard(block, start, length)
             case CommandType.POSTCOPY_LISTEN:
-                self.reception.postcopy = True
+                self.reception.postcopy = self._asking = True
             case CommandType.RECV_BITMAP:
                 self._send_bitmap(text_of(command.payload[1 : 1 + command.payload[0]]))
             case CommandType.POSTCOPY_RESUME:
+                self._asking = True
                 self.answer(ReturnType.RESUME_ACK, struct.pack(">I", 1))
 
     def _open_return_path(self) -> None:
@@ -298,8 +357,10 @@ class MainChannel:
     def request(self) -> None:
         """Ask for the next pages that have not arrived, one request at a time."""
         with self._answering:
+            if not self._asking or not self.reception.return_path:
+                return
             missing = next(self.pages.missing(), None)
-            if missing is None or missing == self._asked or not self.reception.return_path:
+            if missing is None or missing == self._asked:
                 return
             self._asked = missing
             block, start, length = missing

@@ -43,6 +43,34 @@ class Reception(msgspec.Struct):
     pages_requested: int = 0
     resumed: int = 0
     """How often a broken post-copy was taken up again."""
+    memory: int = 0
+    """Bytes of all RAM blocks."""
+    rounds: int = 0
+    """How often the source began with its first page anew: the first round takes all of
+    memory, each other what changed during the one before."""
+    round_bytes: int = 0
+    """Bytes of guest memory that came in this round."""
+    round_size: int = 0
+    """Bytes of guest memory that it is expected to take: those of all blocks in the first,
+    in others what the round before took."""
+    plain: bool = True
+    """The main channel is a stream that a QEMU loads from a file, and there is no other."""
+    dropped: list[str] = msgspec.field(default_factory=list)
+    """Commands that were not kept, for only the connection had a use for them."""
+
+    def begin_round(self, *, anew: bool) -> None:
+        """Pages come: a round has begun if none has, or if the source begins anew."""
+        if not self.rounds:
+            self.rounds, self.round_size = 1, self.memory
+        elif anew:
+            self.rounds += 1
+            self.round_size, self.round_bytes = self.round_bytes, 0
+
+    @property
+    def remaining(self) -> int:
+        """Bytes of guest memory that this round is still expected to bring."""
+        return max(0, self.round_size - self.round_bytes)
+
     error: str | None = None
 
 
@@ -66,6 +94,18 @@ class ChannelFile:
         """Bytes so far."""
         return self.arrived.size
 
+    def count(self, count: int) -> None:
+        """Note bytes that arrived."""
+        if self.arrived.kind != "return":
+            with self._lock:
+                self._reception.bytes += count
+
+    def take_back(self, count: int) -> None:
+        """Cut off the last ``count`` bytes, which are not to be kept after all."""
+        self.arrived.size -= count
+        os.ftruncate(self._descriptor, self.arrived.size)
+        os.lseek(self._descriptor, self.arrived.size, os.SEEK_SET)
+
     def write(self, piece: Buffer) -> None:
         """Append what arrived.
 
@@ -76,17 +116,12 @@ class ChannelFile:
         try:
             while view:
                 count = os.write(self._descriptor, view)
-                self._count(count)
+                self.arrived.size += count
+                self.count(count)
                 view = view[count:]
         except OSError as error:
             error.filename = str(self.arrived.path)
             raise
-
-    def _count(self, count: int) -> None:
-        self.arrived.size += count
-        if self.arrived.kind != "return":
-            with self._lock:
-                self._reception.bytes += count
 
     def close(self) -> None:
         """Give the descriptor back. Safe to call twice."""

@@ -55,11 +55,29 @@ class LiveLine:
 class Watch(LiveLine):
     """What :func:`vmstream.tools.receive.receive` calls as bytes arrive."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._round = 0
+        self._round_began = 0.0
+
     def show(self, reception: Reception) -> None:
         """Tell how far it is."""
-        postcopy = reception.postcopy
-        self.print(
-            reception.bytes, "post-copy" if postcopy else f"iteration {reception.iterations}"
+        if reception.rounds != self._round:
+            self._round, self._round_began = reception.rounds, time.monotonic()
+        self.print(reception.bytes, self._phase(reception))
+
+    def _phase(self, reception: Reception) -> str:
+        """The iteration, and what the round through memory is still expected to bring."""
+        if reception.postcopy:
+            return f"post-copy, {count(reception.pages_requested, 'page')} asked for"
+        iteration = f"iteration {reception.iterations}"
+        if not reception.round_bytes or not reception.remaining:
+            return iteration
+        spent = time.monotonic() - self._round_began
+        left = int(reception.remaining / reception.round_bytes * spent)
+        return (
+            f"{iteration}, round {reception.rounds}: {size(reception.remaining)} "
+            f"of guest memory left, about {left // 60}:{left % 60:02d}"
         )
 
 

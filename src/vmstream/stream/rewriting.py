@@ -39,6 +39,7 @@ __all__ = [
     "dropped",
     "machine_version",
     "rewritten",
+    "stays",
 ]
 
 _CHUNK = 1 << 20
@@ -124,10 +125,11 @@ def _shares(stream: Stream) -> bool:
 
 def dropped(stream: Stream) -> list[Command]:
     """Commands that the new stream does not have."""
-    return [command for command in stream.commands if not _stays(command)]
+    return [command for command in stream.commands if not stays(command)]
 
 
-def _stays(command: Command) -> bool:
+def stays(command: Command) -> bool:
+    """Whether a destination that reads a file takes a command."""
     if command.command == CommandType.POSTCOPY_ADVISE:
         return not command.payload  # of dirty bitmaps, which any destination takes
     return command.command == CommandType.SWITCHOVER_START
@@ -188,7 +190,7 @@ def _elements(stream: Stream) -> list[Section | Command]:
     Devices look at memory when they are loaded, so it comes before them.
     """
     sections: list[Section | Command] = [s for s in stream.sections if not s.packaged]
-    commands = [command for command in stream.commands if _stays(command)]
+    commands = [command for command in stream.commands if stays(command)]
     ordered = sorted([*sections, *commands], key=lambda element: element.offset)
     return [*ordered, *(section for section in stream.sections if section.packaged)]
 

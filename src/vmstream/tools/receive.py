@@ -17,10 +17,8 @@ from vmstream.engine.destination import Destination
 from vmstream.engine.faults import Fault
 from vmstream.engine.reception import Reception
 from vmstream.errors import StreamError
-from vmstream.stream.stream import Stream
 from vmstream.tools.convert import Form, Options, convert
 from vmstream.tools.open import open_stream
-from vmstream.wire.ram import PageKind
 
 __all__ = ["Kept", "ReceiveReport", "ReceivedFile", "receive"]
 
@@ -68,6 +66,8 @@ class ReceiveReport(msgspec.Struct, frozen=True):
     resumed: int
     """How often a post-copy that broke was taken up again."""
     files: tuple[ReceivedFile, ...]
+    dropped: tuple[str, ...]
+    """Commands that were not kept, for only the connection had a use for them."""
 
 
 def receive(
@@ -109,7 +109,12 @@ def receive(
             if listening is not None:
                 listening(uri)
             destination = Destination(
-                listener, partial, fault=fault, switchover_ack=switchover_ack, watch=watch
+                listener,
+                partial,
+                fault=fault,
+                switchover_ack=switchover_ack,
+                drops_commands=kept is not Kept.RAW,
+                watch=watch,
             )
             began = time.monotonic()
             error = _run(destination)
@@ -118,7 +123,7 @@ def receive(
             _remove_if_empty(partial)
             raise
     if error is None:
-        error = _settled(partial, target, kept)
+        error = _settled(partial, target, kept, plain=destination.reception.plain)
     else:
         _remove_if_empty(partial)
     place_of_result = target if error is None else partial
@@ -148,10 +153,10 @@ def _remove_if_empty(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _settled(partial: Path, target: Path, kept: Kept) -> StreamError | None:
+def _settled(partial: Path, target: Path, kept: Kept, *, plain: bool) -> StreamError | None:
     """Put what arrived in its place; the error that leaves it where it is."""
     try:
-        _settle(partial, target, kept)
+        _settle(partial, target, kept, plain=plain)
     except StreamError as error:
         return error
     except OSError as error:
@@ -160,23 +165,23 @@ def _settled(partial: Path, target: Path, kept: Kept) -> StreamError | None:
     return None
 
 
-def _settle(partial: Path, target: Path, kept: Kept) -> None:
+def _settle(partial: Path, target: Path, kept: Kept, *, plain: bool) -> None:
     """Put what arrived in its place, in the form that is asked for."""
-    for file in partial.iterdir():
-        _flush(file)
     if kept is Kept.RAW:
-        _flush(partial)
+        for file in (*partial.iterdir(), partial):
+            _flush(file)
         partial.rename(target)
         _flush(target.parent)
         return
-    with open_stream(partial) as stream:
-        as_it_is = kept is Kept.PLAIN and _is_plain(stream)
-        if not as_it_is:
-            form = Form.MAPPED_RAM if kept is Kept.MAPPED_RAM else Form.PLAIN
-            convert(stream, target, Options(form=form))
-    if as_it_is:
-        (partial / "stream.mig").replace(target)
+    if kept is Kept.PLAIN and plain:
+        stream = partial / "stream.mig"
+        _flush(stream)
+        stream.replace(target)
         _flush(target.parent)
+    else:
+        form = Form.MAPPED_RAM if kept is Kept.MAPPED_RAM else Form.PLAIN
+        with open_stream(partial) as opened:
+            convert(opened, target, Options(form=form))
     shutil.rmtree(partial)
 
 
@@ -186,15 +191,6 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_plain(stream: Stream) -> bool:
-    """Whether it is one channel with plain pages, as any QEMU loads from a file."""
-    if any(channel.kind != "return" for channel in stream.channels) or stream.commands:
-        return False
-    plain = (PageKind.ZERO, PageKind.NORMAL, PageKind.FILLED)
-    kinds = stream.index.kind
-    return not len(kinds) or bool(((kinds == plain[0]) | (kinds == plain[1])).all())
 
 
 def _report(
@@ -219,4 +215,5 @@ def _report(
         reception.pages_requested,
         reception.resumed,
         tuple(ReceivedFile(file.kind, file.path.name, file.size) for file in reception.files),
+        tuple(reception.dropped),
     )

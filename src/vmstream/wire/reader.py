@@ -69,13 +69,13 @@ class Reader:
             self._waiting += len(piece)
 
     def keep_rest(self) -> None:
-        """Copy what a short rest of the last piece holds, for its source may take the piece back.
+        """Copy a short rest of the last piece and let go of it: its source may take it back.
 
         A mapped file does: to touch the rest again would map a large part of
         the window around it anew.
         """
         rest = len(self.view) - self.pos
-        if 0 < rest <= _BRIDGE and self._next is None and not self._pieces:
+        if rest <= _BRIDGE and self._next is None and not self._pieces:
             self.view = memoryview(bytes(self.view[self.pos :]))
             self.base += self.pos
             self.pos = 0
