@@ -143,9 +143,15 @@ class TimedOut(ChannelError):
 
 
 class PeerClosed(ChannelError):
-    """The other end closed the connection, or died."""
+    """The other end closed the connection, or died.
+
+    Attributes:
+        sending: it showed when something was sent; what the other end said before it
+            closed may still be received.
+    """
 
     code = "peer-closed"
+    sending = False
 
 
 class ShutDown(ChannelError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DescriptorChannel", "Interrupt", "describe", "milliseconds"]
 
-VECTORS = 128
+VECTORS = 256
 """Buffers given to one writev; each call that sends a part looks at all of them anew."""
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN)
 
@@ -108,6 +108,61 @@ class DescriptorChannel(Channel):
                 self._nothing_more()
             return filled
 
+    def splice_into(self, pipe: int, size: int, *, wait: bool = True) -> int:
+        """Like :meth:`read_into`, but into a pipe, within the kernel.
+
+        Args:
+            pipe: the end of an empty pipe that takes ``size`` bytes or more.
+            wait: for the first byte; otherwise 0 can also mean that there is none now.
+
+        Raises:
+            OSError: the system can not do that with such a descriptor (``EINVAL``);
+                nothing was received.
+        """
+        with self._reading:
+            self._check("read", self.readable)
+            filled = 0
+            while filled < size and self._broke is None:
+                try:
+                    count = os.splice(self._input, pipe, size - filled)
+                except BlockingIOError:
+                    # It may be the pipe that has no room for another part.
+                    if filled or not wait:
+                        return filled
+                    self._await(self._input, select.POLLIN, "nothing arrived")
+                except OSError as error:
+                    if error.errno == errno.EINVAL and not filled:
+                        raise
+                    self._broke = error
+                else:
+                    filled += count
+                    if not count:
+                        break
+            if not filled and wait:
+                self._nothing_more()
+            return filled
+
+    def splice_from(self, pipe: int, size: int) -> None:
+        """Send ``size`` bytes that stand in a pipe, within the kernel.
+
+        Raises:
+            OSError: the system can not do that with such a descriptor (``EINVAL``);
+                nothing was sent.
+            TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`send`.
+        """
+        with self._writing:
+            self._check("written", self.writable and not self._finished)
+            sent = 0
+            while sent < size:
+                try:
+                    sent += os.splice(pipe, self._output, size - sent)
+                except BlockingIOError:
+                    self._await(self._output, select.POLLOUT, "nothing could be sent")
+                except OSError as error:
+                    if error.errno == errno.EINVAL and not sent:
+                        raise
+                    raise self._write_failure(error) from error
+
     def _nothing_more(self) -> None:
         """The end, or what broke the connection."""
         broke, self._broke = self._broke, None
@@ -162,7 +217,9 @@ class DescriptorChannel(Channel):
 
     def _broken(self, cause: str) -> ChannelError:
         """The error for a connection that the other end gave up."""
-        return PeerClosed(f"the other end closed the connection: {cause}", file=self.name)
+        closed = PeerClosed(f"the other end closed the connection: {cause}", file=self.name)
+        closed.sending = True
+        return closed
 
     def _end_output(self) -> None:
         if self._output != self._input:
@@ -204,10 +261,13 @@ class DescriptorChannel(Channel):
             except BlockingIOError:
                 self._await(self._output, select.POLLOUT, "nothing could be sent")
             except OSError as error:
-                self._interrupt.check(self.name)
-                if error.errno in _GONE:
-                    raise self._broken(describe(error)) from error
-                raise ChannelError(f"could not write: {describe(error)}", file=self.name) from error
+                raise self._write_failure(error) from error
+
+    def _write_failure(self, error: OSError) -> ChannelError:
+        self._interrupt.check(self.name)
+        if error.errno in _GONE:
+            return self._broken(describe(error))
+        return ChannelError(f"could not write: {describe(error)}", file=self.name)
 
     def _read_failure(self, error: OSError) -> ChannelError:
         self._interrupt.check(self.name)

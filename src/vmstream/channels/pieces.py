@@ -1,10 +1,19 @@
-"""Receiving by pieces, in memory that is used again."""
+"""Receiving by pieces: in memory that is used again, or by way of a pipe, without copying."""
 
 from __future__ import annotations
 
-from vmstream.channels.channel import Channel
+import contextlib
+import errno
+import fcntl
+import os
+from types import TracebackType
+from typing import Self
 
-__all__ = ["Pieces"]
+from vmstream.channels.channel import Channel
+from vmstream.channels.descriptor import DescriptorChannel
+from vmstream.channels.sockets import SocketChannel
+
+__all__ = ["Conduit", "NotPossible", "Pieces"]
 
 
 class Pieces:
@@ -27,10 +36,18 @@ class Pieces:
         Raises:
             TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`Channel.read_into`.
         """
+        view = self._room()[:limit]
+        return view[: channel.read_into(view)]
+
+    def peek(self, channel: SocketChannel) -> memoryview:
+        """The same, and it can be received once more."""
+        view = self._room()
+        return view[: channel.peek_into(view)]
+
+    def _room(self) -> memoryview:
         if not self._is_free():
             self._buffer = bytearray(len(self._buffer))
-        view = memoryview(self._buffer)[:limit]
-        return view[: channel.read_into(view)]
+        return memoryview(self._buffer)
 
     def _is_free(self) -> bool:
         """Whether no view refers to the memory: only then can it change its size."""
@@ -40,3 +57,104 @@ class Pieces:
             return False
         self._buffer.pop()
         return True
+
+
+class Conduit:
+    """A pipe through which the kernel moves bytes from a channel to a file or another channel.
+
+    It saves copying them into this process and out again. For one thread at a time.
+
+    Raises (from every method):
+        NotPossible: the system can not do that with such a channel; nothing was received.
+        TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`Channel.read_into` and
+            :meth:`Channel.send`.
+    """
+
+    def __init__(self, size: int) -> None:
+        """For ``size`` bytes at a time, or fewer where the system allows no larger pipe."""
+        self._out, self._in = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, size)
+        self._size: int = fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ)
+        os.set_blocking(self._in, False)
+
+    def to_file(self, channel: Channel, descriptor: int, most: int) -> int:
+        """Append to a file what has arrived, waiting for the first byte.
+
+        Args:
+            most: bytes after which it is enough for now.
+
+        Returns:
+            the count of bytes, 0 only at the end.
+
+        Raises:
+            OSError: the file can not be written; part of it may be.
+        """
+        count = 0
+        while count < most:
+            left = moved = self._take(channel, self._size, wait=not count)
+            while left:
+                left -= os.splice(self._out, descriptor, left)
+            count += moved
+            if not moved:
+                break
+        return count
+
+    def to_channel(self, source: Channel, sink: Channel, count: int | None = None) -> int:
+        """Pass on what has arrived, waiting for the first byte.
+
+        Args:
+            count: bytes that are known to have arrived, all of which are passed on.
+
+        Returns:
+            the count of bytes, 0 only at the end.
+        """
+        passed = 0
+        while count is None or passed < count:
+            moved = self._take(source, self._size if count is None else count - passed)
+            self._give(sink, moved)
+            passed += moved
+            if count is None or not moved:
+                break
+        return passed
+
+    def _take(self, channel: Channel, size: int, *, wait: bool = True) -> int:
+        if not isinstance(channel, DescriptorChannel):
+            raise NotPossible
+        try:
+            return channel.splice_into(self._in, min(size, self._size), wait=wait)
+        except OSError as error:
+            raise NotPossible from error
+
+    def _give(self, channel: Channel, count: int) -> None:
+        try:
+            if isinstance(channel, DescriptorChannel):
+                channel.splice_from(self._out, count)
+                return
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        while count:
+            data = os.read(self._out, count)
+            channel.send(data)
+            count -= len(data)
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        os.close(self._in)
+        os.close(self._out)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class NotPossible(Exception):
+    """The kernel can not move bytes between such descriptors."""

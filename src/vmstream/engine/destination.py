@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vmstream.channels.channel import Channel, Listener
-from vmstream.channels.pieces import Pieces
+from vmstream.channels.pieces import Conduit, NotPossible, Pieces
 from vmstream.engine.faults import Fault, FaultKind, FaultWatch
-from vmstream.engine.main_channel import FINISH, PIECE, MainChannel
+from vmstream.engine.main_channel import FINISH, MainChannel
 from vmstream.engine.reception import Arrived, ChannelFile, Reception
 from vmstream.errors import ChannelError, PeerClosed, ShutDown, StreamError, TimedOut
 from vmstream.stream.channels import MultifdDecoder, PreemptDecoder
@@ -34,6 +34,8 @@ __all__ = ["Destination"]
 SWITCHOVER_ACK_SINCE = (8, 1)
 QUEUED = 0.05
 """Seconds to wait for another connection before looking whether all is over."""
+OTHER_PIECE = 1 << 18
+"""Bytes received at a time, at most, on each of what may be 255 channels."""
 _USUAL_PAGE = 4096
 _MANY = ("tcp:", "unix:", "vsock:")
 
@@ -253,20 +255,19 @@ class Destination:
             size = main.pages.page_size or _USUAL_PAGE
             decoder = PreemptDecoder(list(lengths), list(lengths.values()), size)
         self.reception.plain = False
-        pieces = Pieces(PIECE)
-        with self.keep(kind) as file:
-            piece = memoryview(first)
-            while piece:
+        with self.keep(kind) as file, Conduit(OTHER_PIECE) as conduit:
+            file.write(first)
+            self._look(channel, decoder.feed(first))
+            arriving = _Arriving(channel, file, conduit)
+            while piece := self._piece(arriving):
                 with piece:
-                    file.write(piece)
                     self._look(channel, decoder.feed(piece))
-                piece = self._piece(channel, pieces)
 
-    def _piece(self, channel: Channel, pieces: Pieces) -> memoryview:
+    def _piece(self, arriving: _Arriving) -> memoryview:
         """What comes next; nothing at the end. The main channel knows whether the source lives."""
         while True:
             try:
-                return pieces.next(channel)
+                return arriving.next()
             except TimedOut:
                 if self._over.is_set():
                     break
@@ -388,6 +389,27 @@ class Destination:
         version = (machine or "").rpartition("-")[2].split(".")
         numbers = tuple(int(part) for part in version if part.isdigit())
         return len(numbers) == 2 and numbers >= SWITCHOVER_ACK_SINCE
+
+
+class _Arriving:
+    """Keeps what comes on a channel beside the main one, without copying it where that can be."""
+
+    def __init__(self, channel: Channel, file: ChannelFile, conduit: Conduit) -> None:
+        self._channel = channel
+        self._file = file
+        self._conduit = conduit
+        self._pieces: Pieces | None = None
+
+    def next(self) -> memoryview:
+        """The next piece, which stands in the file; empty at the end."""
+        if self._pieces is None:
+            try:
+                return self._file.take(self._channel, self._conduit)
+            except NotPossible:
+                self._pieces = Pieces(OTHER_PIECE)
+        piece = self._pieces.next(self._channel)
+        self._file.write(piece)
+        return piece
 
 
 def _is_command(first: bytes) -> bool:

@@ -90,6 +90,11 @@ class FaultWatch:
         """The first connection is to be closed."""
         return self.fault is not None and self.fault.kind is FaultKind.REFUSE
 
+    @property
+    def waits(self) -> bool:
+        """A fault is still to come."""
+        return self.fault is not None and not self._done
+
     def limit(self, received: int, most: int) -> int:
         """How many bytes to take next, ``most`` at most, so that a piece ends at the place."""
         fault = self.fault

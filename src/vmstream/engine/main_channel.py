@@ -12,7 +12,7 @@ import time
 from typing import Protocol
 
 from vmstream.channels.channel import Channel
-from vmstream.channels.pieces import Pieces
+from vmstream.channels.pieces import Conduit, NotPossible, Pieces
 from vmstream.engine.faults import Fault as InjectedFault
 from vmstream.engine.faults import FaultWatch
 from vmstream.engine.received import ReceivedPages
@@ -85,6 +85,7 @@ class MainChannel:
         self.decoder: Decoder = Decoder()
         self._channel: Channel | None = None
         self._pieces = Pieces(PIECE)
+        self._conduit: Conduit | None = Conduit(PIECE)
         self._received = 0
         self._last = (0, 0)
         self._advised = False
@@ -101,8 +102,14 @@ class MainChannel:
 
     def close(self) -> None:
         """Close the file of what was answered."""
+        self._end_conduit()
         if self._return is not None:
             self._return.close()
+
+    def _end_conduit(self) -> None:
+        conduit, self._conduit = self._conduit, None
+        if conduit is not None:
+            conduit.close()
 
     def run(self, channel: Channel, file: ChannelFile, first: bytes) -> None:
         """Take what comes over one connection until the source closes it.
@@ -159,9 +166,8 @@ class MainChannel:
         assert channel is not None
         waits_for_description = self.decoder.ended and self.reception.return_path and not self._shut
         channel.timeout = FINISH if self._shut else GRACE if waits_for_description else patience
-        limit = self.around.fault_watch.limit(self._received, PIECE)
         try:
-            piece = self._pieces.next(channel, limit)
+            piece, kept = self._next(channel)
         except TimedOut:
             if waits_for_description:
                 self._send_shut()
@@ -174,16 +180,29 @@ class MainChannel:
                 return False
             raise
         with piece:
-            self._take(piece)
+            self._take(piece, kept=kept)
             return bool(piece)
 
-    def _take(self, piece: memoryview) -> None:
+    def _next(self, channel: Channel) -> tuple[memoryview, bool]:
+        """What arrives next, and whether it stands in the file already."""
+        watch, file = self.around.fault_watch, self._file
+        assert file is not None
+        if self._conduit is not None and not watch.waits and self.reception.section is not None:
+            try:
+                return file.take(channel, self._conduit), True
+            except NotPossible:
+                self._end_conduit()
+        return self._pieces.next(channel, watch.limit(self._received, PIECE)), False
+
+    def _take(self, piece: memoryview, *, kept: bool = False) -> None:
+        """Decode a piece, keep it unless it is ``kept`` already, and do what it asks for."""
         start = self._received
         events = self.decoder.feed(piece)
         self._received += len(piece)
         due = self.around.fault_watch.due(self._received, events)
         if due is None:
-            self._keep(piece, start, events)
+            if not kept:
+                self._keep(piece, start, events)
         else:
             events = self._go_wrong(due[0], piece, due[1], events)
         for event in events:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import Self
 
 import msgspec
 
+from vmstream.channels.channel import Channel
+from vmstream.channels.pieces import Conduit
 from vmstream.stream.ram_writer import Buffer
 
 __all__ = ["Arrived", "ChannelFile", "Reception"]
+
+
+MAPPED = 8 << 20
+"""Bytes appended, and then mapped and looked at, together: about as many."""
 
 
 class Arrived(msgspec.Struct):
@@ -86,13 +93,44 @@ class ChannelFile:
         self.arrived = arrived
         self._reception = reception
         self._lock = lock
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(arrived.path, flags, 0o666)
 
     @property
     def size(self) -> int:
         """Bytes so far."""
         return self.arrived.size
+
+    def take(self, channel: Channel, conduit: Conduit) -> memoryview:
+        """Append what has arrived without copying it here, waiting for the first byte.
+
+        Returns:
+            what was appended, mapped; empty at the end.
+
+        Raises:
+            NotPossible: not with such a channel.
+            TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`Channel.read_into`.
+            OSError: the disk is full, or another failure of writing; it names the file.
+        """
+        start = self.arrived.size
+        try:
+            count = conduit.to_file(channel, self._descriptor, MAPPED)
+        except OSError as error:
+            self._appended(os.fstat(self._descriptor).st_size - start)
+            error.filename = str(self.arrived.path)
+            raise
+        self._appended(count)
+        if not count:
+            return memoryview(b"")
+        base = start - start % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(
+            self._descriptor, start + count - base, access=mmap.ACCESS_READ, offset=base
+        )
+        return memoryview(mapped)[start - base :]
+
+    def _appended(self, count: int) -> None:
+        self.arrived.size += count
+        self.count(count)
 
     def count(self, count: int) -> None:
         """Note bytes that arrived."""
@@ -116,8 +154,7 @@ class ChannelFile:
         try:
             while view:
                 count = os.write(self._descriptor, view)
-                self.arrived.size += count
-                self.count(count)
+                self._appended(count)
                 view = view[count:]
         except OSError as error:
             error.filename = str(self.arrived.path)

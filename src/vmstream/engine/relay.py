@@ -8,29 +8,37 @@ a fault was asked for; bytes that do not decode go by as well as others.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from vmstream.channels.channel import Channel, Listener
+from vmstream.channels.pieces import Conduit, NotPossible, Pieces
 from vmstream.channels.rate import RateLimit
+from vmstream.channels.sockets import SocketChannel
 from vmstream.engine.faults import Fault, FaultKind, FaultWatch
 from vmstream.engine.timeline import Timeline
 from vmstream.errors import ChannelError, PeerClosed, ShutDown, StreamError, TimedOut
 from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.stream.decoder import Decoder
+from vmstream.stream.events import Event
 from vmstream.wire.multifd import MULTIFD_MAGIC
 from vmstream.wire.return_path import ReturnMessage
 from vmstream.wire.sections import FILE_MAGIC, Element
 
 __all__ = ["Connection", "Relay"]
 
-PIECE = 1 << 18
-"""Bytes passed on at a time."""
+PIECE = 1 << 20
+"""Bytes passed on at a time, at most."""
+AGAIN = 0.2
+"""Seconds until the next connection is looked for, after one that could not be set up."""
+SAMPLES = 4096
+"""Points of a connection's curve: where there would be more, every other one goes."""
 
 
 class Connection(msgspec.Struct):
@@ -48,6 +56,19 @@ class Connection(msgspec.Struct):
     samples: list[tuple[float, int]] = msgspec.field(default_factory=list)
     """(seconds, bytes from the source so far), for a curve."""
     error: str | None = None
+    ways: int = 0
+    """Directions in which something may still go."""
+    broken: bool = False
+    _between: float = 0.0
+
+    def sample(self, now: float) -> None:
+        """Add a point to the curve, unless the last one is close enough."""
+        if self.samples and now - self.samples[-1][0] < self._between:
+            return
+        self.samples.append((now, self.forward))
+        if len(self.samples) == SAMPLES:
+            self._between = 2 * (now - self.samples[0][0]) / SAMPLES
+            del self.samples[1::2]
 
 
 class Relay:
@@ -85,6 +106,10 @@ class Relay:
         self._watch = watch
         self._open: list[Channel] = []
         self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._ways = 0
+        self._ended = threading.Event()
+        """No connection is open any more."""
         self._over = threading.Event()
         self._error: BaseException | None = None
 
@@ -92,6 +117,11 @@ class Relay:
     def now(self) -> float:
         """Seconds since the first connection."""
         return time.monotonic() - self.began
+
+    @property
+    def changes(self) -> bool:
+        """What goes by is held back, or changed, on purpose."""
+        return self.fault.fault is not None or self._limit.bytes_per_second > 0
 
     @property
     def bytes(self) -> int:
@@ -109,17 +139,14 @@ class Relay:
             self._accept(None)
             while not self._over.is_set():
                 try:
-                    self._accept(0.2)
-                except TimedOut:
-                    if not any(thread.is_alive() for thread in self._threads):
-                        break
+                    self._accept(math.inf)
                 except ShutDown:
                     break
                 except ChannelError:
-                    # One connection that can not be set up must not end the others; a
-                    # listener that has only one channel says so here, too.
-                    self._over.wait(0.2)
-                    if not any(thread.is_alive() for thread in self._threads):
+                    # One connection that can not be set up, or none for a while, must not
+                    # end the others; a listener that has only one channel says so here, too.
+                    self._ended.wait(AGAIN)
+                    if self._ended.is_set():
                         break
         finally:
             self._finish()
@@ -161,10 +188,26 @@ class Relay:
             _Forward(self, connection, incoming, outgoing),
             _Backward(self, connection, outgoing, incoming),
         )
+        with self._lock:
+            self._ways += len(ways)
+            self._ended.clear()
+        connection.ways = len(ways)
         for way in ways:
-            thread = threading.Thread(target=way.run, daemon=True)
+            thread = threading.Thread(target=self._run_way, args=(way,), daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _run_way(self, way: _Way) -> None:
+        way.run()
+        with self._lock:
+            way.connection.ways -= 1
+            if way.connection.broken and not way.connection.ways:
+                way.source.shutdown()
+                way.sink.shutdown()
+            self._ways -= 1
+            if not self._ways:
+                self._ended.set()
+                self.listener.shutdown()  # every connection is closed: no other will come
 
     def fail(self, error: BaseException) -> None:
         """End everything; :meth:`run` raises the error."""
@@ -210,25 +253,25 @@ class _Way:
         self.connection = connection
         self.source = source
         self.sink = sink
+        self.pieces = Pieces(PIECE)
+        self.conduit: Conduit | None = None
         self.file: BinaryIO | None = None
 
     def run(self) -> None:
         """Pass pieces on until the sender closes."""
         try:
-            while True:
-                try:
-                    piece = self.source.recv(PIECE)
-                except TimedOut:
-                    continue  # either end decides for itself how long it waits
-                if not piece:
-                    break
-                self.pass_on(piece)
+            while self.pass_piece():
+                pass
             self.sink.finish()
             self.at_end()
-        except (ShutDown, PeerClosed):
-            # Who lost the connection passes that on, and says so to nobody else.
-            self.source.shutdown()
-            self.sink.shutdown()
+        except (ShutDown, PeerClosed) as error:
+            # Who lost the connection passes that on, and says so to nobody else. What the
+            # other end said before it closed may still be on its way back, and that way
+            # comes to its end by itself.
+            self.connection.broken = True
+            if not (isinstance(error, PeerClosed) and error.sending):
+                self.source.shutdown()
+                self.sink.shutdown()
         except StreamError as error:
             self.connection.error = self.connection.error or str(error)
             self.source.shutdown()
@@ -240,16 +283,43 @@ class _Way:
             self.relay.fail(error)
         finally:
             self.connection.closed = self.relay.now
+            self.end_conduit()
             if self.file is not None:
                 self.file.close()
 
-    def pass_on(self, piece: bytes) -> None:
+    def pass_piece(self) -> bool:
+        """Pass on what comes next; False at the end."""
+        try:
+            if self.conduit is not None:
+                return self.pass_without_copying(self.conduit)
+            piece = self.pieces.next(self.source)
+        except NotPossible:
+            self.end_conduit()
+            return True
+        except TimedOut:
+            return True  # either end decides for itself how long it waits
+        with piece:
+            if piece:
+                self.pass_on(piece)
+            return bool(piece)
+
+    def pass_without_copying(self, conduit: Conduit) -> bool:
+        """The same, where nothing is to be changed."""
+        raise NotImplementedError
+
+    def end_conduit(self) -> None:
+        """From now on every piece is received and sent."""
+        conduit, self.conduit = self.conduit, None
+        if conduit is not None:
+            conduit.close()
+
+    def pass_on(self, piece: memoryview) -> None:
         raise NotImplementedError
 
     def at_end(self) -> None:
         """The sender will send nothing more."""
 
-    def keep(self, name: str, piece: bytes) -> None:
+    def keep(self, name: str, piece: memoryview) -> None:
         if self.relay.record is None:
             return
         if self.file is None:
@@ -264,17 +334,21 @@ class _Forward(_Way):
     corrupt: int | None = None
     """Offset of the byte that is to be changed."""
 
-    def pass_on(self, piece: bytes) -> None:
+    def pass_on(self, piece: memoryview) -> None:
         if not self.connection.forward:
             self.tell_kind(piece)
         if self.decoder is None:
             self.send(piece)
             return
+        now = self.relay.now
+        if self.corrupt is None and not self.relay.fault.waits:
+            # Nothing hangs on what it is: the destination need not wait until we know.
+            self.send(piece)
+            self.note(self.decoder.feed(piece), now)
+            return
         start = self.connection.forward
         events = self.decoder.feed(piece)
-        now = self.relay.now
-        for event in events:
-            self.relay.timeline.add(event, now)
+        self.note(events, now)
         due = self.relay.fault.due(start + len(piece), events)
         if due is None:
             self.send(self.corrupted(piece))
@@ -291,21 +365,44 @@ class _Forward(_Way):
         self.relay.inject(fault)
         self.send(piece[head:])
 
-    def send(self, piece: bytes) -> None:
-        relay, connection = self.relay, self.connection
-        relay.pace(len(piece))
+    def pass_without_copying(self, conduit: Conduit) -> bool:
+        if self.decoder is None and self.relay.record is None:
+            count = conduit.to_channel(self.source, self.sink)
+            self.count(count)
+            return bool(count)
+        if not isinstance(self.source, SocketChannel):
+            raise NotPossible
+        with self.pieces.peek(self.source) as piece:
+            now = self.relay.now
+            count = conduit.to_channel(self.source, self.sink, len(piece))
+            self.count(count)
+            if self.decoder is not None:
+                self.note(self.decoder.feed(piece), now)
+            self.keep(self.name, piece)
+            return bool(piece)
+
+    def note(self, events: Iterable[Event], now: float) -> None:
+        """Put events on the time line."""
+        for event in events:
+            self.relay.timeline.add(event, now)
+
+    def send(self, piece: memoryview) -> None:
+        self.relay.pace(len(piece))
         self.sink.send(piece)
-        connection.forward += len(piece)
-        connection.samples.append((relay.now, connection.forward))
         self.keep(self.name, piece)
-        relay.watched()
+        self.count(len(piece))
+
+    def count(self, size: int) -> None:
+        """Note bytes that went by."""
+        self.connection.forward += size
+        self.connection.sample(self.relay.now)
+        self.relay.watched()
 
     def at_end(self) -> None:
         if self.decoder is not None:
-            for event in self.decoder.close():
-                self.relay.timeline.add(event, self.relay.now)
+            self.note(self.decoder.close(), self.relay.now)
 
-    def tell_kind(self, piece: bytes) -> None:
+    def tell_kind(self, piece: memoryview) -> None:
         magic = int.from_bytes(piece[:4], "big")
         others = any(other.kind == "main" for other in self.relay.connections)
         resumes = piece[:1] == bytes((Element.COMMAND,))
@@ -316,6 +413,8 @@ class _Forward(_Way):
             self.connection.kind = "multifd"
         else:
             self.connection.kind = "preempt"
+        if not self.relay.changes:
+            self.conduit = Conduit(PIECE)
 
     @property
     def name(self) -> str:
@@ -324,7 +423,7 @@ class _Forward(_Way):
             return "stream.mig"
         return f"channel-{number}.mig" if self.connection.kind == "multifd" else "preempt.mig"
 
-    def corrupted(self, piece: bytes) -> bytes:
+    def corrupted(self, piece: memoryview) -> memoryview:
         """The piece, with one byte inverted if that is its place."""
         start = self.connection.forward
         if self.corrupt is None or not start <= self.corrupt < start + len(piece):
@@ -332,7 +431,7 @@ class _Forward(_Way):
         changed = bytearray(piece)
         changed[self.corrupt - start] ^= 0xFF
         self.corrupt = None
-        return bytes(changed)
+        return memoryview(changed)
 
 
 class _Backward(_Way):
@@ -342,7 +441,7 @@ class _Backward(_Way):
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.decoder = ReturnPathDecoder()
 
-    def pass_on(self, piece: bytes) -> None:
+    def pass_on(self, piece: memoryview) -> None:
         self.sink.send(piece)
         self.connection.backward += len(piece)
         for event in self.decoder.feed(piece):

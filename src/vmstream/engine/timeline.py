@@ -38,6 +38,7 @@ class Timeline:
         switchover: when the guest had stopped at the latest: SWITCHOVER_START (10.0+),
             or the END of RAM or the device state that came first; None before that.
         end: when the end mark went through.
+        return_path: the source asked the destination for answers.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class Timeline:
         self.switchover: float | None = None
         self.end: float | None = None
         self.postcopy: float | None = None
+        self.return_path = False
         self.iterations = 0
         self._open: Span | None = None
 
@@ -60,6 +62,8 @@ class Timeline:
                 self._open.pages += int(event.runs.count.sum())
             case Configuration():
                 self.machine = event.machine
+            case Command(command=CommandType.OPEN_RETURN_PATH):
+                self.return_path = True
             case Command(command=CommandType.SWITCHOVER_START):
                 self._switch(time)
             case Command(command=CommandType.PACKAGED):

@@ -73,7 +73,7 @@ class MultifdWriter(RamWriter):
         self._method = method
         self._marked_syncs = version >= MARKED_SINCE
         self._zero_lists = version >= ZERO_LISTS_SINCE
-        self._room = PACKET_SIZE // self.page_size
+        self._room = self._batch = PACKET_SIZE // self.page_size
         self._turn = 0
         self._number = 0
         self._compressors = [_compressor(method) for _ in range(channels)]
@@ -92,7 +92,7 @@ class MultifdWriter(RamWriter):
     def pages(self) -> Iterator[Piece]:
         for number, block in self._present():
             name: str | None = block.name
-            for batch in self._batches(number, self._room):
+            for batch in self._batches(number):
                 if not self._zero_lists:
                     zero = np.where(batch.state == PageState.ZERO, batch.state, PageState.ABSENT)
                     records = self._records(batch, zero, name)

@@ -12,7 +12,8 @@ Source of the forms: QEMU ``migration/ram.c`` (``ram_save_setup``,
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from itertools import cycle
+from functools import cached_property
+from itertools import cycle, pairwise
 
 import msgspec
 import numpy as np
@@ -32,12 +33,11 @@ __all__ = ["Buffer", "MappedRamWriter", "Piece", "RamWriter"]
 Buffer = bytes | memoryview
 
 PIECES_KEPT = 5
-"""Pieces of mapped-ram whose content stays while later ones are made."""
+"""Pieces whose content stays while later ones are made."""
 PAGES_ALIGNMENT = 1 << 20
 """Of a mapped-ram block's pages in the file (``MAPPED_RAM_FILE_OFFSET_ALIGNMENT``)."""
-_BATCH = 1024
-"""Pages worked on together: 4 MiB of 4 KiB pages."""
-_MAPPED_BATCH = 512
+_BATCH = 512
+"""Pages worked on together: 2 MiB of 4 KiB pages."""
 _ALIGNMENT = 4096
 _SHORT_HOLE = 4
 """Fewer zero pages in a row are written: a hole for each would cost more than it saves."""
@@ -62,6 +62,8 @@ class Piece(msgspec.Struct, frozen=True):
 class RamWriter:
     """Writes RAM as ZERO and PAGE records; the other writers differ in where pages go.
 
+    A piece's content stays until :data:`PIECES_KEPT` more pieces were made.
+
     Args:
         memory: the content.
         blocks: the block list to write, from that of the stream read.
@@ -75,6 +77,7 @@ class RamWriter:
         self.flat = flat
         self.done = 0
         """Bytes of guest memory that are through."""
+        self._batch = _BATCH
         self._marked = any(block.mapped is not None for block in memory.index.blocks)
 
     def opening(self) -> Iterator[Piece]:
@@ -90,7 +93,7 @@ class RamWriter:
         """The body of the PART section."""
         for number, block in self._present():
             name: str | None = block.name
-            for batch in self._batches(number, _BATCH):
+            for batch in self._batches(number):
                 records = self._records(batch, batch.state, name)
                 if records:
                     yield Piece(records)
@@ -112,18 +115,23 @@ class RamWriter:
             if not self.memory[block.name].elsewhere:
                 yield number, block
 
-    def _batches(self, number: int, pages: int) -> Iterator[Batch]:
+    def _batches(self, number: int) -> Iterator[Batch]:
         """All pages of a block, those found to be zero marked so."""
         total = -(-self.blocks[number].used_length // self.page_size)
-        for first in range(0, total, pages):
-            count = min(pages, total - first)
-            batch = self.memory.batch(number, first, count, self._place())
+        for first in range(0, total, self._batch):
+            count = min(self._batch, total - first)
+            batch = self.memory.batch(number, first, count, next(self._rooms))
             yield replace(batch, state=self._judged(batch))
             self.done += count * self.page_size
 
-    def _place(self) -> memoryview | None:
-        """Where a batch may be read into; None for new memory each time."""
-        return None
+    @cached_property
+    def _rooms(self) -> Iterator[memoryview]:
+        """Where batches are read into, in turns.
+
+        New memory for every batch would cost more than what is done with it.
+        """
+        size = 2 * self._batch * (self.page_size + 8)
+        return cycle([memoryview(bytearray(size)) for _ in range(PIECES_KEPT + 1)])
 
     def _judged(self, batch: Batch) -> NDArray[np.uint8]:
         """The state of each page by its content, too.
@@ -153,16 +161,14 @@ class RamWriter:
         heads = self._heads(batch.first + sent, zero, name is not None)
         named = b"" if self.flat or name is None else counted(name)
         raw = heads.reshape(-1).data
-        if zero.all():
-            return [raw[:8], named, raw[8:]] if named else [raw]
         out: list[Buffer] = []
-        size, data = self.page_size, batch.data
-        places = np.where(zero, -1, batch.offsets[sent]).tolist()
-        for at, place in enumerate(places):
-            out.append(raw[9 * at : 9 * at + 8])
-            out.append(b"\0" if place < 0 else data[place : place + size])
+        for first, end, stretch in _stretches(batch, sent, zero, heads, self.page_size):
+            if stretch is None:
+                out.append(raw[9 * first : 9 * end])
+            else:
+                out += (raw[9 * first : 9 * first + 8], stretch)
         if named:
-            out.insert(1, named)
+            out[:1] = [out[0][:8], named, out[0][8:]]
         return out
 
     def _heads(
@@ -177,10 +183,67 @@ class RamWriter:
         return heads
 
 
+def _stretches(
+    batch: Batch,
+    sent: NDArray[np.int64],
+    zero: NDArray[np.bool_],
+    heads: NDArray[np.uint8],
+    size: int,
+) -> Iterator[tuple[int, int, Buffer | None]]:
+    """Records that can be written together.
+
+    A plain stream has between its pages what is to be written there, so that one buffer
+    takes many of them.
+
+    Args:
+        sent: the pages of the batch that have a record.
+        zero: which of these are ZERO records.
+        heads: the records' heads, 9 bytes each.
+        size: of a page.
+
+    Yields:
+        the first record, the one behind the last, and what follows the first one's
+        8 bytes of head; None for ZERO records, of which the heads are all.
+    """
+    count = len(sent)
+    number = np.arange(count)
+    places = np.where(zero, -1, batch.offsets[sent])
+    # Where a record would stand, if all since the last page that was read follow it.
+    last = np.maximum.accumulate(np.where(zero, -1, number))
+    before = np.concatenate(([-1], last[:-1]))
+    at = places[before] + size + 9 * (number - before - 1)
+    data = np.frombuffer(batch.data, np.uint8)
+    there = (before >= 0) & np.where(zero, at + 9 <= len(data), at + 8 == places)
+    there[there] = _same_heads(data, at[there], heads[there], zero[there])
+    # A record that stands elsewhere breaks what follows off, up to the next page.
+    broken = np.maximum.accumulate(np.where(there, -1, number))
+    joined = there & ((broken <= before) | (before == number - 1))
+    with_zero = zero & np.concatenate(([False], zero[:-1] & ~joined[:-1]))
+    starts = np.flatnonzero(~(joined | with_zero)).tolist()
+    for first, end in pairwise([*starts, count]):
+        if zero[first]:
+            yield first, end, None
+            continue
+        page = int(last[end - 1])
+        behind = int(places[page]) + size + 9 * (end - 1 - page)
+        yield first, end, batch.data[int(places[first]) : behind]
+
+
+def _same_heads(
+    data: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    heads: NDArray[np.uint8],
+    zero: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Whether the records at these places have these heads, of 9 bytes if they are ZERO."""
+    found = data[np.minimum(at[:, np.newaxis] + np.arange(9), len(data) - 1)]
+    same: NDArray[np.bool_] = found == heads
+    same[:, 8] |= ~zero
+    return np.asarray(same.all(axis=1), np.bool_)
+
+
 class MappedRamWriter(RamWriter):
     """Writes every page at its fixed place of a file (mapped-ram, 9.0+).
-
-    A piece's content stays until :data:`PIECES_KEPT` more pieces were made.
 
     Args:
         origin: position in the file of the stream's first byte.
@@ -192,14 +255,8 @@ class MappedRamWriter(RamWriter):
     def __init__(self, memory: Memory, blocks: list[RamBlock], *, origin: int = 0) -> None:
         super().__init__(memory, blocks)
         self.origin = origin
-        # New memory for every piece would cost more than what is done with it.
-        kept = range(PIECES_KEPT + 1)
-        size = _MAPPED_BATCH * (self.page_size + 8)
-        self._reading = cycle([memoryview(bytearray(2 * size)) for _ in kept])
-        self._gathered = cycle([_aligned(size) for _ in kept])
-
-    def _place(self) -> memoryview | None:
-        return next(self._reading)
+        size = self._batch * self.page_size
+        self._gathered = cycle([_aligned(size) for _ in range(PIECES_KEPT + 1)])
 
     def setup(self, position: int) -> Iterator[Piece]:
         total = self._total()
@@ -236,7 +293,7 @@ class MappedRamWriter(RamWriter):
             return start
         yield Piece([replace(block, mapped=header).encode()], at=position)
         place -= self.origin
-        for batch in self._batches(number, _MAPPED_BATCH):
+        for batch in self._batches(number):
             content = batch.state == PageState.CONTENT
             bits = np.packbits(content, bitorder="little").tobytes()
             bitmap[batch.first // 8 : batch.first // 8 + len(bits)] = bits

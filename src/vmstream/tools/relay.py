@@ -147,15 +147,17 @@ def _report(
     messages = tuple(
         Message(time, message.type.name, message.details()) for time, message in passing.messages
     )
-    refused = any(message.name == "SHUT" and message.details.get("value") for message in messages)
+    said = [message.details.get("value") for message in messages if message.name == "SHUT"]
     closed = [c.closed for c in passing.connections if c.closed is not None]
     reason = str(error) if error is not None else None
-    if reason is None and refused:
+    if reason is None and any(said):
         reason = "the destination says that it failed (SHUT with a value other than 0)"
+    elif reason is None and line.return_path and not said:
+        reason = "the destination did not say that it loaded the stream; its log tells why"
     return RelayReport(
         uri,
         destination,
-        line.end is not None and error is None and not refused,
+        line.end is not None and reason is None,
         reason,
         passing.faulted,
         line.machine,
