@@ -163,6 +163,32 @@ class DescriptorChannel(Channel):
                         raise
                     raise self._write_failure(error) from error
 
+    def send_file(self, descriptor: int, offset: int, size: int) -> int:
+        """Send ``size`` bytes of a file, within the kernel; fewer only where it ends.
+
+        Raises:
+            OSError: the system can not do that with such a descriptor (``EINVAL``);
+                nothing was sent.
+            TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`send`.
+        """
+        with self._writing:
+            self._check("written", self.writable and not self._finished)
+            sent = 0
+            while sent < size:
+                try:
+                    count = os.sendfile(self._output, descriptor, offset + sent, size - sent)
+                except BlockingIOError:
+                    self._await(self._output, select.POLLOUT, "nothing could be sent")
+                except OSError as error:
+                    if error.errno == errno.EINVAL and not sent:
+                        raise
+                    raise self._write_failure(error) from error
+                else:
+                    sent += count
+                    if not count:
+                        break
+            return sent
+
     def _nothing_more(self) -> None:
         """The end, or what broke the connection."""
         broke, self._broke = self._broke, None

@@ -34,7 +34,7 @@ __all__ = ["Destination"]
 SWITCHOVER_ACK_SINCE = (8, 1)
 QUEUED = 0.05
 """Seconds to wait for another connection before looking whether all is over."""
-OTHER_PIECE = 1 << 18
+OTHER_PIECE = 1 << 20
 """Bytes received at a time, at most, on each of what may be 255 channels."""
 _USUAL_PAGE = 4096
 _MANY = ("tcp:", "unix:", "vsock:")

@@ -10,22 +10,33 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from vmstream.channels.channel import Channel
+from vmstream.channels.descriptor import DescriptorChannel
 from vmstream.channels.rate import RateLimit
-from vmstream.errors import ChannelError, PeerClosed, ShutDown, StreamError, TimedOut
+from vmstream.errors import (
+    ChannelError,
+    PeerClosed,
+    ShutDown,
+    StreamError,
+    TimedOut,
+    Truncated,
+)
 from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.stream.events import Fault
 from vmstream.stream.ram_writer import Piece
+from vmstream.stream.stream import ByteSource
 from vmstream.wire.commands import Command, CommandType
 from vmstream.wire.return_path import ReturnMessage, ReturnType
 
 __all__ = ["Answers", "Source", "opening_commands"]
 
 PIECE = 1 << 16
+STEP = 1 << 20
+"""Bytes of a stored part that are sent at a time, so that the rate is kept."""
 
 
 def opening_commands() -> bytes:
@@ -57,6 +68,7 @@ class Source:
             next handshake.
         return_path: whether to listen for answers; the stream then asks for them.
         rate: shared by all channels.
+        stored: what pieces refer to that are sent as they stand there.
         timeout: seconds to wait for the destination's last word.
     """
 
@@ -67,12 +79,14 @@ class Source:
         openings: Sequence[bytes] = (),
         return_path: bool = False,
         rate: RateLimit | None = None,
+        stored: ByteSource | None = None,
         timeout: float,
     ) -> None:
         self.answers = Answers()
         self.sent = 0
         """Bytes on all channels."""
         self._rate = rate or RateLimit()
+        self._stored = stored
         self._timeout = timeout
         self._broken = threading.Event()
         self._answered = threading.Event()
@@ -109,13 +123,13 @@ class Source:
             for piece in pieces:
                 if self.answers.refused:
                     raise _refused(self.answers)
-                self._channels[piece.channel].send(*piece.buffers)
-                self.sent += piece.size
-                self._rate.spend(piece.size)
-                if rest := self._rate.rest():
-                    self._broken.wait(rest)
-                if watch is not None:
-                    watch()
+                for size in self._given(piece):
+                    self.sent += size
+                    self._rate.spend(size)
+                    if rest := self._rate.rest():
+                        self._broken.wait(rest)
+                    if watch is not None:
+                        watch()
         except (PeerClosed, ShutDown) as error:
             # What it says on the return path is the better reason, if it says anything.
             if self._listener is not None:
@@ -123,6 +137,34 @@ class Source:
             if self.answers.refused:
                 raise _refused(self.answers) from error
             raise
+
+    def _given(self, piece: Piece) -> Iterator[int]:
+        """Send a piece by parts; yields the size of each."""
+        channel = self._channels[piece.channel]
+        if piece.buffers:
+            channel.send(*piece.buffers)
+            yield sum(map(len, piece.buffers))
+        if piece.stored is not None:
+            end = piece.stored.offset + piece.stored.size
+            for at in range(piece.stored.offset, end, STEP):
+                size = min(STEP, end - at)
+                self._give_stored(channel, at, size)
+                yield size
+
+    def _give_stored(self, channel: Channel, offset: int, size: int) -> None:
+        stored = self._stored
+        assert stored is not None
+        sent = 0
+        descriptor = getattr(stored, "descriptor", None)
+        if descriptor is not None and isinstance(channel, DescriptorChannel):
+            with contextlib.suppress(OSError):
+                sent = channel.send_file(descriptor, offset, size)
+        while sent < size:
+            data = stored.read_at(offset + sent, size - sent)
+            if not data:
+                raise Truncated("the input ends inside a section", offset=offset + sent)
+            channel.send(data)
+            sent += len(data)
 
     def finish(self) -> None:
         """Say that all is sent, and wait for the destination's last word.

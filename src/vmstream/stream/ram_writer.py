@@ -28,7 +28,7 @@ from vmstream.wire.mapped_ram import MappedRamHeader, bitmap_size
 from vmstream.wire.ram import RamBlock, RamFlag, RamMark, RamTotal
 from vmstream.wire.reader import counted
 
-__all__ = ["Buffer", "MappedRamWriter", "Piece", "RamWriter"]
+__all__ = ["Buffer", "MappedRamWriter", "Piece", "RamWriter", "Stored"]
 
 Buffer = bytes | memoryview
 
@@ -44,6 +44,13 @@ _SHORT_HOLE = 4
 _ZERO, _PAGE, _CONTINUE = map(int, (RamFlag.ZERO, RamFlag.PAGE, RamFlag.CONTINUE))
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """A part of the stream that is read, to be written as it stands there."""
+
+    offset: int
+    size: int
+
+
 class Piece(msgspec.Struct, frozen=True):
     """Buffers that follow each other on one channel."""
 
@@ -53,10 +60,14 @@ class Piece(msgspec.Struct, frozen=True):
     at: int | None = None
     """Stream offset, where they do not follow the piece before; what is passed over is zero."""
 
+    stored: Stored | None = None
+    """What follows the buffers."""
+
     @property
     def size(self) -> int:
-        """Bytes of all buffers."""
-        return sum(map(len, self.buffers))
+        """Bytes of all of it."""
+        stored = self.stored.size if self.stored is not None else 0
+        return sum(map(len, self.buffers)) + stored
 
 
 class RamWriter:

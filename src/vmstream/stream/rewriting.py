@@ -17,11 +17,11 @@ import msgspec
 from msgspec.structs import replace
 
 from vmstream.errors import StreamError, Truncated, Unsupported
-from vmstream.stream.ram_writer import Piece, RamWriter
+from vmstream.stream.ram_writer import Piece, RamWriter, Stored
 from vmstream.stream.stream import Section, Stream
 from vmstream.wire.commands import Command, CommandType
 from vmstream.wire.configuration import Configuration
-from vmstream.wire.ram import RamBlock
+from vmstream.wire.ram import PageKind, RamBlock
 from vmstream.wire.sections import (
     FILE_VERSION,
     DescriptionText,
@@ -37,6 +37,7 @@ __all__ = [
     "check_convertible",
     "configuration",
     "dropped",
+    "is_plain",
     "machine_version",
     "rewritten",
     "stays",
@@ -46,6 +47,7 @@ _CHUNK = 1 << 20
 """Bytes of a section copied at a time."""
 _CAPABILITIES = "configuration/capabilities"
 _DEFAULT_VERSION = (7, 2)
+_CONNECTION = (CommandType.OPEN_RETURN_PATH, CommandType.PING)
 
 
 def check_convertible(stream: Stream) -> None:
@@ -135,17 +137,30 @@ def stays(command: Command) -> bool:
     return command.command == CommandType.SWITCHOVER_START
 
 
-def rewritten(stream: Stream, ram: RamWriter, head: Configuration | None) -> Iterator[Piece]:
+def is_plain(stream: Stream) -> bool:
+    """Whether memory is in page records of its main channel alone, as any QEMU loads it."""
+    if any(channel.kind != "return" for channel in stream.channels):
+        return False
+    if any(
+        not stays(command) and command.command not in _CONNECTION for command in stream.commands
+    ):
+        return False
+    kinds = stream.index.kind
+    return not len(kinds) or int(kinds.max()) <= PageKind.NORMAL
+
+
+def rewritten(stream: Stream, ram: RamWriter | None, head: Configuration | None) -> Iterator[Piece]:
     """The pieces of the new stream, the main channel's and all others', in the order to send.
 
     Args:
-        ram: how memory is written.
+        ram: how memory is written; None for a stream whose memory stays as it is.
         head: the new CONFIGURATION, None for a stream without.
 
     Raises:
         StreamError: content that can not be read.
     """
-    yield from ram.opening()
+    if ram is not None:
+        yield from ram.opening()
     place = _Place(0)
     for piece in _main(stream, ram, head, place):
         if not piece.channel:
@@ -160,7 +175,7 @@ class _Place(msgspec.Struct):
 
 
 def _main(
-    stream: Stream, ram: RamWriter, head: Configuration | None, place: _Place
+    stream: Stream, ram: RamWriter | None, head: Configuration | None, place: _Place
 ) -> Iterator[Piece]:
     yield Piece([FileHeader(0, FILE_VERSION).encode()])
     if head is not None:
@@ -171,6 +186,8 @@ def _main(
             yield Piece([element.encode()])
         elif not _is_ram(element):
             yield from _copied(stream, element)
+        elif ram is None:
+            yield Piece([], stored=Stored(element.offset, element.size))
         else:
             for kind in places.get(element.offset, ()):
                 yield from _ram_section(stream, ram, element, kind, place)

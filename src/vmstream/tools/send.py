@@ -15,7 +15,7 @@ from vmstream.channels.uri import FileAddress, parse_address
 from vmstream.engine.source import Source, opening_commands
 from vmstream.errors import StreamError
 from vmstream.stream.ram_writer import Piece, RamWriter
-from vmstream.stream.rewriting import check_convertible, configuration, rewritten
+from vmstream.stream.rewriting import check_convertible, configuration, is_plain, rewritten
 from vmstream.stream.stream import Stream
 from vmstream.tools.convert import Compression, Form, Options, ram_writer
 from vmstream.tools.reports import file_of
@@ -75,15 +75,16 @@ def send(
         rate: bytes a second at most on all channels together; 0 is no limit.
         timeout: seconds to wait for a connection, for each write, and for the
             destination's last word.
-        advance: called with bytes of guest memory sent and in all.
+        advance: called with bytes sent and in all: of guest memory, or of a plain stream.
 
     Raises:
         StreamError: the stream is not whole, or no connection came about.
     """
     check_convertible(stream)
-    form = Form.MULTIFD if channels else Form.PLAIN
-    ram = ram_writer(stream, Options(form, channels or 1, compression), 0)
-    total = sum(block.size for block in stream.memory)
+    ram: RamWriter | None = None
+    if channels or not is_plain(stream):
+        form = Form.MULTIFD if channels else Form.PLAIN
+        ram = ram_writer(stream, Options(form, channels or 1, compression), 0)
 
     def reach() -> object:
         return connect(place, timeout=timeout, tls=tls)
@@ -94,14 +95,15 @@ def send(
     error: StreamError | None = None
     with Source(
         reach,  # type: ignore[arg-type]
-        openings=[b"".join(piece.buffers) for piece in ram.opening()],
+        openings=[b"".join(piece.buffers) for piece in ram.opening()] if ram is not None else [],
         return_path=answering,
         rate=RateLimit(rate),
+        stored=stream.source,
         timeout=timeout,
     ) as source:
         try:
             pieces = progress.follow(_pieces(stream, ram, answering))
-            source.send(pieces, lambda: advance(ram.done, total) if advance else None)
+            source.send(pieces, lambda: _tell(advance, stream, ram, source))
             progress.section = None
             source.finish()
         except StreamError as raised:
@@ -121,6 +123,16 @@ def send(
     )
 
 
+def _tell(advance: Advance | None, stream: Stream, ram: RamWriter | None, source: Source) -> None:
+    """How far it is: by guest memory, or by bytes where memory is sent as it stands."""
+    if advance is None:
+        return
+    if ram is None:
+        advance(source.sent, stream.source.size)
+    else:
+        advance(ram.done, sum(block.size for block in stream.memory))
+
+
 def _answers(stream: Stream, place: Place) -> bool:
     """Whether a destination can be asked for a return path."""
     address = parse_address(place) if isinstance(place, str) else place
@@ -134,11 +146,11 @@ def _answers(stream: Stream, place: Place) -> bool:
     return len(numbers) < 2 or numbers >= RETURN_PATH_SINCE
 
 
-def _pieces(stream: Stream, ram: RamWriter, answering: bool) -> Iterator[Piece]:
+def _pieces(stream: Stream, ram: RamWriter | None, answering: bool) -> Iterator[Piece]:
     """The stream anew, with the commands that ask for answers behind its head."""
     head = configuration(stream, mapped=False)
     pieces = rewritten(stream, ram, head)
-    for _ in ram.opening():
+    for _ in ram.opening() if ram is not None else ():
         next(pieces)  # sent with the channel's connection
     yield from islice(pieces, 2 if head is not None else 1)
     if answering:
@@ -159,6 +171,8 @@ class _Progress:
     def follow(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         for piece in pieces:
             first = bytes(piece.buffers[0][:262]) if piece.buffers else b""
+            if piece.stored is not None:
+                self.section = "ram"
             if not piece.channel and len(first) > 6 and first[0] in (1, 4):
                 name = first[6 : 6 + first[5]]
                 if len(name) == first[5] and name.isascii() and name.decode().isprintable():
