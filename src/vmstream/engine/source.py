@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -88,6 +88,7 @@ class Source:
         self._rate = rate or RateLimit()
         self._stored = stored
         self._timeout = timeout
+        self._watch: Callable[[], None] | None = None
         self._broken = threading.Event()
         self._answered = threading.Event()
         self._channels: list[Channel] = []
@@ -119,17 +120,12 @@ class Source:
             StreamError: the connection broke, or the destination said that it failed;
                 or content can not be read.
         """
+        self._watch = watch
         try:
             for piece in pieces:
                 if self.answers.refused:
                     raise _refused(self.answers)
-                for size in self._given(piece):
-                    self.sent += size
-                    self._rate.spend(size)
-                    if rest := self._rate.rest():
-                        self._broken.wait(rest)
-                    if watch is not None:
-                        watch()
+                self._give(piece)
         except (PeerClosed, ShutDown) as error:
             # What it says on the return path is the better reason, if it says anything.
             if self._listener is not None:
@@ -138,18 +134,26 @@ class Source:
                 raise _refused(self.answers) from error
             raise
 
-    def _given(self, piece: Piece) -> Iterator[int]:
-        """Send a piece by parts; yields the size of each."""
+    def _give(self, piece: Piece) -> None:
+        """Send a piece, no faster than the rate."""
         channel = self._channels[piece.channel]
         if piece.buffers:
             channel.send(*piece.buffers)
-            yield sum(map(len, piece.buffers))
+            self._count(sum(map(len, piece.buffers)))
         if piece.stored is not None:
             end = piece.stored.offset + piece.stored.size
             for at in range(piece.stored.offset, end, STEP):
                 size = min(STEP, end - at)
                 self._give_stored(channel, at, size)
-                yield size
+                self._count(size)
+
+    def _count(self, size: int) -> None:
+        self.sent += size
+        self._rate.spend(size)
+        if rest := self._rate.rest():
+            self._broken.wait(rest)
+        if self._watch is not None:
+            self._watch()
 
     def _give_stored(self, channel: Channel, offset: int, size: int) -> None:
         stored = self._stored

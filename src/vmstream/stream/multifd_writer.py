@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+from msgspec.structs import replace
 
 from vmstream.errors import Unsupported
 from vmstream.stream.memory import Batch, Memory
@@ -73,7 +74,8 @@ class MultifdWriter(RamWriter):
         self._method = method
         self._marked_syncs = version >= MARKED_SINCE
         self._zero_lists = version >= ZERO_LISTS_SINCE
-        self._room = self._batch = PACKET_SIZE // self.page_size
+        self._room = PACKET_SIZE // self.page_size
+        self._batch = self._room * max(1, self._batch // self._room)
         self._turn = 0
         self._number = 0
         self._compressors = [_compressor(method) for _ in range(channels)]
@@ -92,7 +94,7 @@ class MultifdWriter(RamWriter):
     def pages(self) -> Iterator[Piece]:
         for number, block in self._present():
             name: str | None = block.name
-            for batch in self._batches(number):
+            for batch in self._packets(number):
                 if not self._zero_lists:
                     zero = np.where(batch.state == PageState.ZERO, batch.state, PageState.ABSENT)
                     records = self._records(batch, zero, name)
@@ -101,6 +103,18 @@ class MultifdWriter(RamWriter):
                         name = None
                 yield from self._packet(batch, block.name)
         yield from self.end()
+
+    def _packets(self, number: int) -> Iterator[Batch]:
+        """All pages of a block, so many at a time as one packet lists."""
+        for batch in self._batches(number):
+            for at in range(0, len(batch.state), self._room):
+                part = slice(at, at + self._room)
+                yield replace(
+                    batch,
+                    first=batch.first + at,
+                    state=batch.state[part],
+                    offsets=batch.offsets[part],
+                )
 
     def end(self) -> Iterator[Piece]:
         """A sync of all channels, its mark, and EOS: so ends each of the three sections."""
