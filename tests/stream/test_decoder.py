@@ -510,6 +510,38 @@ def test_without_footers_the_next_header_is_an_inference_and_said_to_be() -> Non
     assert [state.boundary for state in states] == [Boundary.HEADER, Boundary.END]
 
 
+class _Layouts:
+    """Sizes that layouts from elsewhere give, best first."""
+
+    def __init__(self, **sizes: list[int]) -> None:
+        self.sizes = sizes
+
+    def own(self, idstr: str, instance_id: int) -> list[int]:
+        return []
+
+    def learn(self, tail: memoryview) -> None:
+        pass
+
+    def borrowed(
+        self, idstr: str, instance_id: int, version_id: int, data: memoryview
+    ) -> list[int]:
+        return self.sizes.get(idstr, [])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_layout_that_swallows_the_next_section_is_not_believed(known: bool) -> None:
+    """The layout with 256 slots ends at the end mark, and so do both devices."""
+    first = device(5, "hotplug", b"t" * 30, footer=None)
+    second = device(6, "last", b"c" * 10, footer=None)
+    start = section(Element.START, 2, "ram", ram_setup(BLOCKS), version=4, footer=None)
+    sizes = [30 + len(second), *([30] if known else [])]
+    decoder = Decoder(extents=_Layouts(hotplug=sizes, last=[10]))
+    events = decoder.feed(HEADER + start + first + second + END) + decoder.close()
+    assert not [event for event in events if isinstance(event, Fault)]
+    states = [(len(e.data), e.boundary) for e in events if isinstance(e, DeviceState)]
+    assert states == [(30, Boundary.LAYOUT if known else Boundary.HEADER), (10, Boundary.LAYOUT)]
+
+
 def test_what_looks_like_a_footer_counts_only_before_an_element() -> None:
     mark = b"\x7e" + U32(1)
     for body in (mark * 3, mark + b"\x01", mark + b"\x08\xff\xff\0\0", mark + b"\x02" + U32(9)):

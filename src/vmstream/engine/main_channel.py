@@ -20,6 +20,8 @@ from vmstream.errors import PeerClosed, StreamError, TimedOut
 from vmstream.stream.channels import ResumedDecoder
 from vmstream.stream.decoder import Decoder
 from vmstream.stream.events import Event, Fault
+from vmstream.stream.reading import live_decoder
+from vmstream.vmstate.borrow import Borrowed
 from vmstream.wire.commands import Command, CommandType, discard_ranges
 from vmstream.wire.configuration import Configuration
 from vmstream.wire.ram import Pages, RamBlock, RamFlag, RamMark
@@ -72,10 +74,13 @@ class MainChannel:
         self.around = around
         self.reception = around.reception
         self.pages = ReceivedPages()
-        self.decoder: Decoder = Decoder()
+        self.decoder: Decoder = live_decoder()
         self._channel: Channel | None = None
         self._file: ChannelFile | None = None
         self._return: ChannelFile | None = None
+        self._last = b""
+        self._paused = 0.0
+        """Seconds since something came."""
         self._described = False
         self._shut = False
         self._fatal: StreamError | None = None
@@ -109,7 +114,7 @@ class MainChannel:
             self._finish_decoding()
             raise
         self._finish_decoding()
-        if not self.decoder.ended:
+        if not self.decoder.ended and not self._seems_whole:
             raise PeerClosed(
                 "the source closed the connection before the end of the stream",
                 offset=file.size,
@@ -133,33 +138,58 @@ class MainChannel:
 
     # Receiving
 
+    @property
+    def _seems_whole(self) -> bool:
+        """Where nothing tells how long the last device's state is: the end mark is the last byte.
+
+        A machine type up to 2.2 writes neither footers nor a description. A device
+        whose layouts are known would have told.
+        """
+        held = self.decoder.holding
+        if held is None or self._last != b"\0":
+            return False
+        return not any(Borrowed().candidates(held.idstr, held.instance_id, held.version_id))
+
     def _receive(self, patience: float) -> bool:
         """One piece; False at the end."""
         channel, file = self._channel, self._file
         assert channel is not None and file is not None
-        waits_for_description = self.decoder.ended and self.reception.return_path and not self._shut
-        channel.timeout = FINISH if self._shut else GRACE if waits_for_description else patience
+        # The source waits for our word, which it gets at the end of the stream: that shows
+        # in a pause where a description may follow, and where sections have no footers.
+        may_be_over = self.decoder.ended or self.decoder.footers is False
+        waited_for = may_be_over and self.reception.return_path and not self._shut
+        channel.timeout = FINISH if self._shut else GRACE if waited_for else patience
         try:
             piece = channel.recv(self.around.fault_watch.limit(file.size, PIECE))
         except TimedOut:
-            if waits_for_description:
-                self._send_shut()
-                return True
             if self._shut:
                 return False
-            raise
+            self._paused += channel.timeout
+            if waited_for and self._is_over():
+                self._send_shut()
+            elif self._paused >= patience:
+                raise
+            return True
         except PeerClosed:
             if self.decoder.ended:
                 return False
             raise
+        self._paused = 0.0
         if piece:
             self._take(piece)
         return bool(piece)
+
+    def _is_over(self) -> bool:
+        """Whether all has come, in a pause of the source."""
+        if self.decoder.would_end():
+            return True
+        return self._seems_whole and self._paused >= FINISH
 
     def _take(self, piece: bytes) -> None:
         file = self._file
         assert file is not None
         start = file.size
+        self._last = piece[-1:]
         events = self.decoder.feed(piece)
         due = self.around.fault_watch.due(start + len(piece), events)
         if due is None:

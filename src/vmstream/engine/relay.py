@@ -23,6 +23,7 @@ from vmstream.engine.timeline import Timeline
 from vmstream.errors import ChannelError, PeerClosed, ShutDown, StreamError, TimedOut
 from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.stream.decoder import Decoder
+from vmstream.stream.reading import live_decoder
 from vmstream.wire.multifd import MULTIFD_MAGIC
 from vmstream.wire.return_path import ReturnMessage
 from vmstream.wire.sections import FILE_MAGIC, Element
@@ -311,7 +312,7 @@ class _Forward(_Way):
         resumes = piece[:1] == bytes((Element.COMMAND,))
         if magic == FILE_MAGIC or resumes or (not others and len(piece) < 4):
             self.connection.kind = "main"
-            self.decoder = Decoder()
+            self.decoder = live_decoder()
         elif magic == MULTIFD_MAGIC:
             self.connection.kind = "multifd"
         else:
