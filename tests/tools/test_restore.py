@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+import vmstream
+from builders import END, HEADER, configuration
 from corpus import case_named
 from fake_monitor import FakeQemu
 from vmstream.tools.open import open_stream
 from vmstream.tools.restore import RestoreReport, restore, start
+from vmstream.tools.send import asks
 
 CONFESSES = "import sys; print(*sys.argv[1:], file=sys.stderr)"
 """Instead of a QEMU: it says how it was started, and ends."""
@@ -65,3 +68,13 @@ def test_a_qemu_is_started_with_a_monitor_that_any_release_knows() -> None:
     assert not report.complete
     assert "ended before its monitor answered" in (report.error or "")
     assert "-incoming defer -chardev socket,id=vmstream-qmp,path=/" in started.messages
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked"), [("pc-i440fx-2.9", False), ("pc-i440fx-2.10", True), ("microvm", True)]
+)
+def test_send_asks_for_a_return_path_that_every_qemu_ends(machine: str, asked: bool) -> None:
+    """QEMU 2.5 to 2.9 load a stream that asks for one, and close it without a word."""
+    with vmstream.open(HEADER + configuration(machine) + END) as stream:
+        assert asks(stream, "tcp:localhost:4444") is asked
+        assert not asks(stream, "exec:cat")

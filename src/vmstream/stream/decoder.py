@@ -244,7 +244,7 @@ class Decoder(Incremental):
             self._postcopy_advised(*struct.unpack(">QQ", command.payload))
         elif command.command == CommandType.ENABLE_COLO:
             self.colo = True
-        elif command.command in (CommandType.POSTCOPY_LISTEN, CommandType.POSTCOPY_RESUME):
+        elif command.command == CommandType.POSTCOPY_RESUME:
             self.ram.forget_block()
 
     def _postcopy_advised(self, sizes: int, page_size: int) -> None:

@@ -25,7 +25,7 @@ from vmstream.tools.check.capabilities import needed
 from vmstream.tools.explain import explain
 from vmstream.tools.findings import Finding
 from vmstream.tools.reports import file_of
-from vmstream.tools.send import SendReport, send
+from vmstream.tools.send import RETURN_PATH_SINCE, SendReport, send
 
 __all__ = ["RestoreReport", "Started", "restore", "start"]
 
@@ -38,7 +38,6 @@ CONNECT = 30.0
 INCOMING_NAME_SINCE = (4, 1)
 """Before this release ``fd:`` of an incoming migration took a number of QEMU's own only
 (``migration/fd.c``, ``fd_start_incoming_migration``)."""
-RETURN_PATH_SINCE = (2, 5)
 
 Advance = Callable[[int, int | None], None]
 
