@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_monitor import FakeQemu
 
+from fake_monitor import FakeQemu
 from vmstream.engine.monitor import Monitor, monitor_at
 from vmstream.engine.own_stream import unlimited
 from vmstream.errors import ChannelError
@@ -78,6 +78,21 @@ def test_a_parameter_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match="no migration parameter multifd-channels"):
         speak(qemu, tmp_path, ask)
     assert qemu.capabilities == {"xbzrle": True}
+
+
+def test_multifd_before_5_0_is_not_compressed(tmp_path: Path) -> None:
+    qemu = FakeQemu((4, 2, 0), parameters={"multifd-channels": 2})
+
+    async def ask(compression: str) -> None:
+        place = tmp_path / compression
+        async with qemu.listening(place), monitor_at(str(place)) as monitor:
+            wanted = {"multifd-channels": 4, "multifd-compression": compression}
+            assert (await monitor.change({}, wanted)).parameters == {"multifd-channels": 2}
+
+    asyncio.run(ask("none"))
+    assert qemu.told == [("migrate-set-parameters", {"multifd-channels": 4})]
+    with pytest.raises(ChannelError, match="no migration parameter multifd-compression"):
+        asyncio.run(ask("zstd"))
 
 
 @pytest.mark.parametrize(

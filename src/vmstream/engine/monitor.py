@@ -52,6 +52,9 @@ class _Old(msgspec.Struct, frozen=True):
     unit: float
 
 
+_WITHOUT = {"multifd-compression": "none"}
+"""What is so where the parameter does not exist: multifd of 4.0 to 4.2 does not compress."""
+
 _OLD = {
     "max-bandwidth": _Old("migrate_set_speed", 1),
     "downtime-limit": _Old("migrate_set_downtime", 1e-3),
@@ -144,7 +147,7 @@ class Monitor:
     ) -> Settings:
         """Set capabilities and parameters; returns what they were.
 
-        Capabilities that are to be off and that this QEMU does not have are passed over.
+        What is to be off, and is not there, is passed over.
 
         Raises:
             ChannelError: one that is to be on is not there, or was refused; nothing is
@@ -175,7 +178,7 @@ class Monitor:
             return
         values = await self._parameters()
         for name, value in parameters.items():
-            if name in values and values[name] == value:
+            if (values[name] if name in values else _WITHOUT.get(name)) == value:
                 continue
             await self._set_parameter(name, value, values)
             if name not in values:
