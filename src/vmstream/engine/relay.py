@@ -25,7 +25,7 @@ from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.stream.decoder import Decoder
 from vmstream.stream.reading import live_decoder
 from vmstream.wire.multifd import MULTIFD_MAGIC
-from vmstream.wire.return_path import ReturnMessage
+from vmstream.wire.return_path import ReturnMessage, ReturnType
 from vmstream.wire.sections import FILE_MAGIC, Element
 
 __all__ = ["Connection", "Relay"]
@@ -167,6 +167,11 @@ class Relay:
             self._threads.append(thread)
             thread.start()
 
+    @property
+    def answered(self) -> bool:
+        """Whether the destination has said its last word."""
+        return any(message.type is ReturnType.SHUT for _, message in self.messages)
+
     def fail(self, error: BaseException) -> None:
         """End everything; :meth:`run` raises the error."""
         if self._error is None and not self._over.is_set():
@@ -305,6 +310,9 @@ class _Forward(_Way):
         if self.decoder is not None:
             for event in self.decoder.close():
                 self.relay.timeline.add(event, self.relay.now)
+            if self.relay.answered:
+                # QEMU 2.6 never closes its end of a post-copy, and has nothing more to say.
+                self.sink.shutdown()
 
     def tell_kind(self, piece: bytes) -> None:
         magic = int.from_bytes(piece[:4], "big")
@@ -344,9 +352,10 @@ class _Backward(_Way):
         self.decoder = ReturnPathDecoder()
 
     def pass_on(self, piece: bytes) -> None:
-        self.sink.send(piece)
-        self.connection.backward += len(piece)
+        # Noted first: the source closes as soon as it has the last word.
         for event in self.decoder.feed(piece):
             if isinstance(event, ReturnMessage):
                 self.relay.messages.append((self.relay.now, event))
+        self.sink.send(piece)
+        self.connection.backward += len(piece)
         self.keep("return.mig", piece)
