@@ -54,6 +54,9 @@ class Around(Protocol):
     def synchronised(self, marks: int) -> bool:
         """Whether every multifd channel has come to so many sync packets."""
 
+    def lacks(self) -> StreamError | None:
+        """What is missing because a connection could not be taken."""
+
     def inject(self, fault: InjectedFault, main: MainChannel) -> None:
         """Do what a fault asks for."""
 
@@ -121,6 +124,8 @@ class MainChannel:
                 section=self.reception.section,
                 file=channel.name,
             )
+        if (lacking := self.around.lacks()) is not None:
+            raise lacking
 
     def resume(self) -> None:
         """Get ready for the connection on which the source takes up a broken post-copy."""
@@ -294,7 +299,8 @@ class MainChannel:
             return
         self._await_others()
         self._shut = True
-        self.answer(ReturnType.SHUT, struct.pack(">I", 0))
+        failed = self.around.lacks() is not None
+        self.answer(ReturnType.SHUT, struct.pack(">I", failed))
 
     def _await_others(self) -> None:
         """Wait for what the source sent on other channels before what came here.
