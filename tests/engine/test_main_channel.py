@@ -13,7 +13,7 @@ from vmstream.channels.memory import MemoryChannel
 from vmstream.engine.faults import FaultWatch
 from vmstream.engine.main_channel import MainChannel
 from vmstream.engine.reception import Arrived, ChannelFile, Reception
-from vmstream.errors import PeerClosed
+from vmstream.errors import PeerClosed, StreamError
 from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.wire.commands import Command, CommandType
 from vmstream.wire.ram import RamBlock
@@ -60,6 +60,9 @@ class Around:
     def watched(self) -> None: ...
 
     def inject(self, fault: object, main: MainChannel) -> None: ...
+
+    def lacks(self) -> StreamError | None:
+        return None
 
     def acknowledges(self, machine: str | None) -> bool:
         return False

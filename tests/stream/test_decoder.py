@@ -38,7 +38,7 @@ from vmstream.stream.events import Boundary, DeviceState, Event, Fault
 from vmstream.wire.commands import CommandType, encode_discard
 from vmstream.wire.limits import DEFAULT_LIMITS, Limits
 from vmstream.wire.mapped_ram import MappedBitmap, MappedRamHeader, bitmap_size
-from vmstream.wire.ram import RamBlock
+from vmstream.wire.ram import Pages, RamBlock
 from vmstream.wire.reader import counted
 from vmstream.wire.sections import Element, Raw, SectionStart
 
@@ -457,12 +457,18 @@ def test_packages_may_be_empty_and_nest_up_to_a_limit() -> None:
     assert isinstance(fault_of(HEADER, data, END), LimitExceeded)
 
 
-def test_after_the_switch_the_first_page_names_its_block() -> None:
+def test_after_the_switch_the_first_page_may_continue_a_block() -> None:
+    """QEMU 2.5 to 2.9 go on with the block of the last page before it."""
     start = section(Element.START, 1, "ram", ram_setup(BLOCKS), version=4)
     part = section(Element.PART, 1, "ram", zero(0, "vga") + eos())
     listen = command(CommandType.POSTCOPY_LISTEN)
     again = section(Element.PART, 1, "ram", zero(1) + eos())
-    assert "must name its block" in fault_of(HEADER, start, part, listen, again).message
+    events = events_of(HEADER, start, part, listen, again)
+    pages = [event for event in events if isinstance(event, Pages)]
+    assert [(e.names[int(e.runs.block[0])], int(e.runs.page[0])) for e in pages] == [
+        ("vga", 0),
+        ("vga", 1),
+    ]
 
 
 @pytest.mark.parametrize("huge", [2 << 20, 1 << 30, 64 << 10])
@@ -508,6 +514,38 @@ def test_without_footers_the_next_header_is_an_inference_and_said_to_be() -> Non
     states = [event for event in events if isinstance(event, DeviceState)]
     assert bytes(states[0].data) == b"t" * 30
     assert [state.boundary for state in states] == [Boundary.HEADER, Boundary.END]
+
+
+class _Layouts:
+    """Sizes that layouts from elsewhere give, best first."""
+
+    def __init__(self, **sizes: list[int]) -> None:
+        self.sizes = sizes
+
+    def own(self, idstr: str, instance_id: int) -> list[int]:
+        return []
+
+    def learn(self, tail: memoryview) -> None:
+        pass
+
+    def borrowed(
+        self, idstr: str, instance_id: int, version_id: int, data: memoryview
+    ) -> list[int]:
+        return self.sizes.get(idstr, [])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_layout_that_swallows_the_next_section_is_not_believed(known: bool) -> None:
+    """The layout with 256 slots ends at the end mark, and so do both devices."""
+    first = device(5, "hotplug", b"t" * 30, footer=None)
+    second = device(6, "last", b"c" * 10, footer=None)
+    start = section(Element.START, 2, "ram", ram_setup(BLOCKS), version=4, footer=None)
+    sizes = [30 + len(second), *([30] if known else [])]
+    decoder = Decoder(extents=_Layouts(hotplug=sizes, last=[10]))
+    events = decoder.feed(HEADER + start + first + second + END) + decoder.close()
+    assert not [event for event in events if isinstance(event, Fault)]
+    states = [(len(e.data), e.boundary) for e in events if isinstance(e, DeviceState)]
+    assert states == [(30, Boundary.LAYOUT if known else Boundary.HEADER), (10, Boundary.LAYOUT)]
 
 
 def test_what_looks_like_a_footer_counts_only_before_an_element() -> None:

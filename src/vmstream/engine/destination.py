@@ -83,6 +83,8 @@ class Destination:
         self._taken_up: tuple[Channel, bytes] | None = None
         self._again = threading.Event()
         self._error: BaseException | None = None
+        self._lost: ChannelError | None = None
+        """Why the first connection that could not be taken was not."""
         self._syncs: dict[Channel, int] = {}
 
     # The whole
@@ -153,6 +155,7 @@ class Destination:
                     self._fail(error)
                 if self._over.is_set():
                     return
+                self._lost = self._lost or error
                 continue  # one connection that went wrong is no reason to send others away
             self._channels.append(channel)
             if self.fault_watch.refuses:
@@ -302,6 +305,22 @@ class Destination:
     def synchronised(self, marks: int) -> bool:
         """Whether every multifd channel has come to so many sync packets."""
         return all(count >= marks for count in self._syncs.values())
+
+    def lacks(self) -> StreamError | None:
+        """What is missing because a connection could not be taken.
+
+        With TLS, multifd of QEMU 4.0 to 5.1 sends pages without it, and nothing on the
+        main channel tells of them.
+        """
+        main = self._main
+        if self._lost is None or self._syncs or main is None or not main.pages.lengths:
+            return None
+        if main.pages.page_size is not None and next(main.pages.missing(), None) is None:
+            return None
+        return StreamError(
+            "memory is missing, and a connection that may have carried it could not be "
+            f"taken: {self._lost}"
+        )
 
     # The main channel
 

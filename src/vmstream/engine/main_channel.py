@@ -21,7 +21,9 @@ from vmstream.errors import PeerClosed, StreamError, TimedOut
 from vmstream.stream.channels import ResumedDecoder
 from vmstream.stream.decoder import Decoder
 from vmstream.stream.events import Event, Fault
+from vmstream.stream.reading import live_decoder
 from vmstream.stream.rewriting import stays
+from vmstream.vmstate.borrow import Borrowed
 from vmstream.wire.commands import Command, CommandType, discard_ranges
 from vmstream.wire.configuration import Configuration
 from vmstream.wire.ram import PageKind, Pages, RamBlock, RamFlag, RamMark
@@ -58,6 +60,9 @@ class Around(Protocol):
     def synchronised(self, marks: int) -> bool:
         """Whether every multifd channel has come to so many sync packets."""
 
+    def lacks(self) -> StreamError | None:
+        """What is missing because a connection could not be taken."""
+
     def inject(self, fault: InjectedFault, main: MainChannel) -> None:
         """Do what a fault asks for."""
 
@@ -82,16 +87,19 @@ class MainChannel:
         self.around = around
         self.reception = around.reception
         self.pages = ReceivedPages()
-        self.decoder: Decoder = Decoder()
+        self.decoder: Decoder = live_decoder()
         self._channel: Channel | None = None
         self._pieces = Pieces(PIECE)
         self._conduit: Conduit | None = Conduit(PIECE)
         self._received = 0
-        self._last = (0, 0)
+        self._last_page = (0, 0)
         self._advised = False
         self._asking = False
         self._file: ChannelFile | None = None
         self._return: ChannelFile | None = None
+        self._last = b""
+        self._paused = 0.0
+        """Seconds since something came."""
         self._described = False
         self._shut = False
         self._fatal: StreamError | None = None
@@ -132,13 +140,15 @@ class MainChannel:
             self._finish_decoding()
             raise
         self._finish_decoding()
-        if not self.decoder.ended:
+        if not self.decoder.ended and not self._seems_whole:
             raise PeerClosed(
                 "the source closed the connection before the end of the stream",
                 offset=self._received,
                 section=self.reception.section,
                 file=channel.name,
             )
+        if (lacking := self.around.lacks()) is not None:
+            raise lacking
 
     def resume(self) -> None:
         """Get ready for the connection on which the source takes up a broken post-copy."""
@@ -160,28 +170,52 @@ class MainChannel:
 
     # Receiving
 
+    @property
+    def _seems_whole(self) -> bool:
+        """Where nothing tells how long the last device's state is: the end mark is the last byte.
+
+        A machine type up to 2.2 writes neither footers nor a description. A device
+        whose layouts are known would have told.
+        """
+        held = self.decoder.holding
+        if held is None or self._last != b"\0":
+            return False
+        return not any(Borrowed().candidates(held.idstr, held.instance_id, held.version_id))
+
     def _receive(self, patience: float) -> bool:
         """One piece; False at the end."""
         channel = self._channel
         assert channel is not None
-        waits_for_description = self.decoder.ended and self.reception.return_path and not self._shut
-        channel.timeout = FINISH if self._shut else GRACE if waits_for_description else patience
+        # The source waits for our word, which it gets at the end of the stream: that shows
+        # in a pause where a description may follow, and where sections have no footers.
+        may_be_over = self.decoder.ended or self.decoder.footers is False
+        waited_for = may_be_over and self.reception.return_path and not self._shut
+        channel.timeout = FINISH if self._shut else GRACE if waited_for else patience
         try:
             piece, kept = self._next(channel)
         except TimedOut:
-            if waits_for_description:
-                self._send_shut()
-                return True
             if self._shut:
                 return False
-            raise
+            self._paused += channel.timeout
+            if waited_for and self._is_over():
+                self._send_shut()
+            elif self._paused >= patience:
+                raise
+            return True
         except PeerClosed:
             if self.decoder.ended:
                 return False
             raise
+        self._paused = 0.0
         with piece:
             self._take(piece, kept=kept)
             return bool(piece)
+
+    def _is_over(self) -> bool:
+        """Whether all has come, in a pause of the source."""
+        if self.decoder.would_end():
+            return True
+        return self._seems_whole and self._paused >= FINISH
 
     def _next(self, channel: Channel) -> tuple[memoryview, bool]:
         """What arrives next, and whether it stands in the file already."""
@@ -197,6 +231,7 @@ class MainChannel:
     def _take(self, piece: memoryview, *, kept: bool = False) -> None:
         """Decode a piece, keep it unless it is ``kept`` already, and do what it asks for."""
         start = self._received
+        self._last = bytes(piece[-1:]) or self._last
         events = self.decoder.feed(piece)
         self._received += len(piece)
         due = self.around.fault_watch.due(self._received, events)
@@ -289,8 +324,8 @@ class MainChannel:
         if runs.kind.max(initial=0) > _PLAIN:
             reception.plain = False
         first = int(runs.block[0]), int(runs.page[0])
-        reception.begin_round(anew=first < self._last)
-        self._last = int(runs.block[-1]), int(runs.page[-1])
+        reception.begin_round(anew=first < self._last_page)
+        self._last_page = int(runs.block[-1]), int(runs.page[-1])
         reception.round_bytes += int(runs.count.sum()) * pages.page_size
 
     # What the source asks
@@ -342,7 +377,8 @@ class MainChannel:
             return
         self._await_others()
         self._shut = True
-        self.answer(ReturnType.SHUT, struct.pack(">I", 0))
+        failed = self.around.lacks() is not None
+        self.answer(ReturnType.SHUT, struct.pack(">I", failed))
 
     def _await_others(self) -> None:
         """Wait for what the source sent on other channels before what came here.

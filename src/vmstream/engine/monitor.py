@@ -1,7 +1,8 @@
 """A QEMU that somebody else runs, through its QMP socket.
 
 What it can do is asked, not assumed: commands by ``query-commands``, capabilities
-and parameters by the commands that list them. So this works from 2.3 on.
+and parameters by the commands that list them. So this works from 1.2 on, when
+``query-migrate-capabilities`` came.
 """
 
 from __future__ import annotations
@@ -31,11 +32,33 @@ ACTIVE = frozenset(
 """States of a migration that is under way (``qapi/migration.json``, ``MigrationStatus``)."""
 
 
+DOWNTIME_SINCE = (2, 1)
+"""Before this release a guest might stand still for 30 ms by default, since then for 300."""
+
+
 class Settings(msgspec.Struct):
     """Capabilities and parameters as they were before they were changed."""
 
     capabilities: dict[str, bool] = msgspec.field(default_factory=dict)
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    unknown: list[str] = msgspec.field(default_factory=list)
+    """Parameters that could not be asked for; :attr:`parameters` has QEMU's default."""
+
+
+class _Old(msgspec.Struct, frozen=True):
+    """A command of its own that sets a parameter: the only way before 2.8, gone in 6.0."""
+
+    command: str
+    unit: float
+
+
+_WITHOUT = {"multifd-compression": "none"}
+"""What is so where the parameter does not exist: multifd of 4.0 to 4.2 does not compress."""
+
+_OLD = {
+    "max-bandwidth": _Old("migrate_set_speed", 1),
+    "downtime-limit": _Old("migrate_set_downtime", 1e-3),
+}
 
 
 def parse_monitor(place: str) -> str | tuple[str, int]:
@@ -69,6 +92,7 @@ class Monitor:
         self.passes_descriptors = connection.family == socket.AF_UNIX
         self.local = None if self.passes_descriptors else connection.getsockname()[0]
         self._commands: frozenset[str] | None = None
+        self._version: tuple[int, int, int] | None = None
 
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """Run a command and return what it returns.
@@ -93,10 +117,16 @@ class Monitor:
             self._commands = frozenset(item["name"] for item in listed)
         return command in self._commands
 
+    async def numbers(self) -> tuple[int, int, int]:
+        """``(7, 2, 22)``."""
+        if self._version is None:
+            said = (await self.execute("query-version"))["qemu"]
+            self._version = int(said["major"]), int(said["minor"]), int(said["micro"])
+        return self._version
+
     async def version(self) -> str:
         """``7.2.22``."""
-        numbers = (await self.execute("query-version"))["qemu"]
-        return f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}"
+        return ".".join(map(str, await self.numbers()))
 
     async def status(self) -> str:
         """The run state: ``running``, ``paused``, ``postmigrate``, ``inmigrate``..."""
@@ -117,7 +147,7 @@ class Monitor:
     ) -> Settings:
         """Set capabilities and parameters; returns what they were.
 
-        Capabilities that are to be off and that this QEMU does not have are passed over.
+        What is to be off, and is not there, is passed over.
 
         Raises:
             ChannelError: one that is to be on is not there, or was refused; nothing is
@@ -146,42 +176,49 @@ class Monitor:
             before.capabilities[name] = known[name]
         if not parameters:
             return
-        if not await self.knows("migrate-set-parameters"):
-            await self._set_old(before, parameters)
-            return
-        values = await self.execute("query-migrate-parameters")
+        values = await self._parameters()
         for name, value in parameters.items():
+            if (values[name] if name in values else _WITHOUT.get(name)) == value:
+                continue
+            await self._set_parameter(name, value, values)
             if name not in values:
-                raise ChannelError(f"this QEMU has no migration parameter {name}", file=self.name)
-            if values[name] != value:
-                await self.execute("migrate-set-parameters", {name: value})
-                before.parameters[name] = values[name]
+                before.unknown.append(name)
+            before.parameters[name] = values.get(name, await self._default(name))
 
-    async def _set_old(self, before: Settings, parameters: Mapping[str, object]) -> None:
-        """Before 2.4 two parameters had commands of their own, and could not be asked for."""
-        commands = {
-            "max-bandwidth": ("migrate_set_speed", 1, 32 << 20),
-            "downtime-limit": ("migrate_set_downtime", 1e-3, 300),
-        }
-        for name, value in parameters.items():
-            if name not in commands:
-                raise ChannelError(f"this QEMU has no migration parameter {name}", file=self.name)
-            command, unit, default = commands[name]
-            assert isinstance(value, int)
-            await self.execute(command, {"value": value * unit})
-            before.parameters[name] = default
+    async def _parameters(self) -> dict[str, Any]:
+        """Parameters and their values: from 2.4 on, bandwidth and downtime from 2.8 on."""
+        if not await self.knows("query-migrate-parameters"):
+            return {}
+        values: dict[str, Any] = await self.execute("query-migrate-parameters")
+        return values
+
+    async def _set_parameter(self, name: str, value: Any, known: Mapping[str, Any]) -> None:
+        old = _OLD.get(name)
+        if name in known:
+            await self.execute("migrate-set-parameters", {name: value})
+        elif old is not None and await self.knows(old.command):
+            await self.execute(old.command, {"value": value * old.unit})
+        else:
+            raise ChannelError(f"this QEMU has no migration parameter {name}", file=self.name)
+
+    async def _default(self, name: str) -> int:
+        """Where QEMU before 2.8 begins (``migration.c``: ``MAX_THROTTLE``, ``max_downtime``)."""
+        if name == "max-bandwidth":
+            return 32 << 20
+        return 300 if await self.numbers() >= DOWNTIME_SINCE else 30
 
     async def put_back(self, before: Settings) -> list[str]:
         """Set everything as it was; returns what could not be set, and goes on whatever happens."""
         failed = []
+        known = {name: None for name in before.parameters if name not in before.unknown}
         for name, value in before.parameters.items():
             try:
-                if await self.knows("migrate-set-parameters"):
-                    await self.execute("migrate-set-parameters", {name: value})
-                else:
-                    await self._set_old(Settings(), {name: value})
+                await self._set_parameter(name, value, known)
             except ChannelError as error:
                 failed.append(f"{name}: {error.message}")
+                continue
+            if name in before.unknown:
+                failed.append(f"{name}: not told before QEMU 2.8; now the default, {value}")
         for name, state in sorted(before.capabilities.items(), key=lambda item: item[1]):
             try:
                 await self._set_capability(name, state)

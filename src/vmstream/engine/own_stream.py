@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Sequence
-from typing import IO
+from collections.abc import Awaitable, Callable, Sequence
+from typing import IO, Any
 
 from vmstream.engine.qemu import Qemu, launched
 from vmstream.errors import SourceError
 
-__all__ = ["own_stream"]
+__all__ = ["own_stream", "unlimited"]
 
 TIMEOUT = 60.0
+UNLIMITED = 1 << 40
+"""Bytes a second."""
 
 
 def own_stream(words: Sequence[str], *, timeout: float = TIMEOUT) -> IO[bytes]:
@@ -46,7 +48,7 @@ async def _save(words: Sequence[str], output: IO[bytes], timeout: float) -> None
     async with launched(words) as qemu:
         # The helper that QEMU starts opens our file by our descriptor: it needs no name.
         uri = f"exec:cat > /proc/{os.getpid()}/fd/{output.fileno()}"
-        await qemu.execute("migrate-set-parameters", {"max-bandwidth": 1 << 40})
+        await unlimited(qemu.execute)
         await qemu.execute("migrate", {"uri": uri})
         try:
             async with asyncio.timeout(timeout):
@@ -54,6 +56,19 @@ async def _save(words: Sequence[str], output: IO[bytes], timeout: float) -> None
         except TimeoutError:
             message = f"did not save itself in {timeout:g} s"
             raise SourceError(message, file=qemu.name) from None
+
+
+async def unlimited(execute: Callable[..., Awaitable[Any]]) -> None:
+    """Let a QEMU write as fast as it can: by a command up to 5.2, by a parameter from 2.8 on.
+
+    Args:
+        execute: runs a QMP command.
+    """
+    commands = {item["name"] for item in await execute("query-commands")}
+    if "migrate_set_speed" in commands:
+        await execute("migrate_set_speed", {"value": UNLIMITED})
+    else:
+        await execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED})
 
 
 async def _completed(qemu: Qemu) -> None:

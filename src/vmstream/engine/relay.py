@@ -27,8 +27,9 @@ from vmstream.errors import ChannelError, PeerClosed, ShutDown, StreamError, Tim
 from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.stream.decoder import Decoder
 from vmstream.stream.events import Event
+from vmstream.stream.reading import live_decoder
 from vmstream.wire.multifd import MULTIFD_MAGIC
-from vmstream.wire.return_path import ReturnMessage
+from vmstream.wire.return_path import ReturnMessage, ReturnType
 from vmstream.wire.sections import FILE_MAGIC, Element
 
 __all__ = ["Connection", "Relay"]
@@ -208,6 +209,11 @@ class Relay:
             if not self._ways:
                 self._ended.set()
                 self.listener.shutdown()  # every connection is closed: no other will come
+
+    @property
+    def answered(self) -> bool:
+        """Whether the destination has said its last word."""
+        return any(message.type is ReturnType.SHUT for _, message in self.messages)
 
     def fail(self, error: BaseException) -> None:
         """End everything; :meth:`run` raises the error."""
@@ -401,6 +407,9 @@ class _Forward(_Way):
     def at_end(self) -> None:
         if self.decoder is not None:
             self.note(self.decoder.close(), self.relay.now)
+            if self.relay.answered:
+                # QEMU 2.6 never closes its end of a post-copy, and has nothing more to say.
+                self.sink.shutdown()
 
     def tell_kind(self, piece: memoryview) -> None:
         magic = int.from_bytes(piece[:4], "big")
@@ -408,7 +417,7 @@ class _Forward(_Way):
         resumes = piece[:1] == bytes((Element.COMMAND,))
         if magic == FILE_MAGIC or resumes or (not others and len(piece) < 4):
             self.connection.kind = "main"
-            self.decoder = Decoder()
+            self.decoder = live_decoder()
         elif magic == MULTIFD_MAGIC:
             self.connection.kind = "multifd"
         else:
@@ -442,9 +451,10 @@ class _Backward(_Way):
         self.decoder = ReturnPathDecoder()
 
     def pass_on(self, piece: memoryview) -> None:
-        self.sink.send(piece)
-        self.connection.backward += len(piece)
+        # Noted first: the source closes as soon as it has the last word.
         for event in self.decoder.feed(piece):
             if isinstance(event, ReturnMessage):
                 self.relay.messages.append((self.relay.now, event))
+        self.sink.send(piece)
+        self.connection.backward += len(piece)
         self.keep("return.mig", piece)

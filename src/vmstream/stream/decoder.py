@@ -9,8 +9,14 @@ from __future__ import annotations
 import struct
 
 from vmstream.errors import LimitExceeded, Malformed, NotAStream, Truncated, Unsupported
-from vmstream.stream.events import Boundary, DeviceState
-from vmstream.stream.extents import Extents, find_footer, find_header, is_element
+from vmstream.stream.events import Boundary, DeviceState, Fault
+from vmstream.stream.extents import (
+    Extents,
+    find_footer,
+    find_header,
+    find_package_end,
+    is_element,
+)
 from vmstream.stream.incremental import Incremental
 from vmstream.stream.iterables import body_reader
 from vmstream.stream.ram import RamReader
@@ -38,6 +44,8 @@ RAM_VERSIONS = (3, 4)
 _FIRST = {int(kind): kind for kind in (Element.START, Element.FULL)}
 _AGAIN = {int(kind): kind for kind in (Element.PART, Element.END)}
 _FOOTER_SIZE = 5
+_HEADER_MOST = 269
+"""Bytes of the longest section header."""
 _NO_INSTANCE = 0xFFFFFFFF
 
 
@@ -54,7 +62,9 @@ class Decoder(Incremental):
 
     The decoder reads forward only and needs neither the length of the input
     nor its end, except in streams without section footers: there the device
-    sections are held (up to ``limits.device_state``) until the input is closed.
+    sections are held (up to ``limits.device_state``) until the input is closed,
+    or the package around them is whole. :meth:`would_end` says meanwhile whether
+    what is held reaches to the end of the stream.
     """
 
     def __init__(
@@ -80,7 +90,27 @@ class Decoder(Incremental):
         bits = page_size.bit_length() - 1 if page_size else None
         self.ram = RamReader(self, bits)
         self.ram.origin = origin
+        self.holding: SectionStart | None = None
+        """The section whose end is not known yet: what came since is held."""
         self._packages: list[int] = []
+
+    def would_end(self) -> bool:
+        """Whether the stream would be whole if the input ended here.
+
+        For one who holds a connection open, in a stream without footers: the
+        sections that are held are decoded as if they were the last.
+        """
+        if self.holding is None or self._packages:
+            return self.ended
+        reader = self.reader
+        reader.has(reader.available)
+        trial = Decoder(extents=self.extents, start=self.holding.offset, limits=self.limits)
+        trial.sections = dict(self.sections)
+        trial.footers = False
+        trial.feed(self.holding.encode())
+        trial.feed(bytes(reader.view[reader.pos :]))
+        faults = [event for event in trial.close() if isinstance(event, Fault)]
+        return trial.ended and not faults
 
     # The stream as a whole
 
@@ -214,7 +244,7 @@ class Decoder(Incremental):
             self._postcopy_advised(*struct.unpack(">QQ", command.payload))
         elif command.command == CommandType.ENABLE_COLO:
             self.colo = True
-        elif command.command in (CommandType.POSTCOPY_LISTEN, CommandType.POSTCOPY_RESUME):
+        elif command.command == CommandType.POSTCOPY_RESUME:
             self.ram.forget_block()
 
     def _postcopy_advised(self, sizes: int, page_size: int) -> None:
@@ -380,8 +410,10 @@ class Decoder(Incremental):
             return
         if self.footers is not False and (yield from self._by_footer(section)):
             return
+        self.holding = section
         yield from self._hold()
         self._by_what_is_left(section)
+        self.holding = None
 
     def _own_sizes(self, section: SectionStart) -> list[int]:
         if self.extents is None:
@@ -408,6 +440,18 @@ class Decoder(Incremental):
         if self.footers:
             return False
         return bool(is_element(after, True, self.sections, self.colo))
+
+    def _plausible(
+        self, section: SectionStart, data: memoryview, size: int, header: int | None
+    ) -> bool:
+        """Whether a layout from elsewhere may be this device's, by the next ``header`` in sight.
+
+        One with an array that is too long runs over the next section, and where it ends
+        before a zero byte the stream seems to end there.
+        """
+        if header is None or size <= header:
+            return True
+        return find_header(data[size : size + _HEADER_MOST], 0, section.section_id) == 0
 
     def _damaged_footer_at(self, data: memoryview, size: int) -> bool:
         """Whether a wrong footer may stand behind ``size`` bytes: an element follows it."""
@@ -446,33 +490,44 @@ class Decoder(Incremental):
         yield held + max(1, held // 8)
 
     def _hold(self) -> Parse[None]:
-        """Wait for the end of the input."""
-        while not self.reader.closed:
+        """Wait for the end of the package around, or of the input."""
+        reader = self.reader
+        if self._packages:
+            size = self._packages[-1] - reader.offset
+            yield from reader.peek(min(size, self.limits.device_state))
+            return
+        while not reader.closed:
             yield from self._want_more()
-        self.reader.has(self.reader.available)
+        reader.has(reader.available)
 
     def _by_what_is_left(self, section: SectionStart) -> None:
-        """The input is closed: try what can still tell where the body ends."""
+        """All is there that can be: try what can still tell where the body ends."""
         reader = self.reader
         data = reader.view[reader.pos :]
+        package = self._packages[-1] - reader.offset if self._packages else None
+        if package is not None:
+            data = data[:package]
         if self.extents is not None:
             self.extents.learn(data)
         for size in self._own_sizes(section):
             if self._ends_at(section, data, size) or self._damaged_footer_at(data, size):
                 self._emit_state(size, Boundary.DESCRIPTION)
                 return
+        header = None if self.footers else find_header(data, 0, section.section_id)
         if self.extents is not None:
             for size in self.extents.borrowed(
                 section.idstr, section.instance_id, section.version_id, data
             ):
-                if self._ends_at(section, data, size):
+                if self._ends_at(section, data, size) and self._plausible(
+                    section, data, size, header
+                ):
                     self._emit_state(size, Boundary.LAYOUT)
                     return
-        if not self.footers:
-            size_or_none = find_header(data, 0, section.section_id)
-            if size_or_none is not None:
-                self._emit_state(size_or_none, Boundary.HEADER)
-                return
+        if header is None and package is not None:
+            header = find_package_end(data)
+        if header is not None:
+            self._emit_state(header, Boundary.HEADER)
+            return
         self._emit_state(len(data), Boundary.END)
         raise Truncated(
             "nothing tells where this section ends: its footer was not found, and no "

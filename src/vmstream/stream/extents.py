@@ -7,19 +7,23 @@ section's footer, a layout known from elsewhere, the next section header.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from vmstream.wire.commands import COMMAND_NUMBERS
 from vmstream.wire.sections import Element
 
-__all__ = ["Extents", "find_footer", "find_header", "is_element"]
+__all__ = ["Extents", "find_footer", "find_header", "find_package_end", "is_element"]
 
 _LOOKAHEAD = 300
 """Bytes after a candidate end that decide whether an element begins there."""
 _FIRST_STEP = 1 << 12
 _LAST_STEP = 1 << 20
 """Bytes searched at a time: most bodies are short, and what is searched is copied."""
+
+_PACKAGE_END = re.compile(rb"(?:\x08\x00\x02\x00\x04.{4})?\x08\x00\x05\x00\x00\Z", re.DOTALL)
+"""PING, then POSTCOPY_RUN: what every package ends with (``migration.c``, ``postcopy_start``)."""
 
 
 class Extents(Protocol):
@@ -144,3 +148,9 @@ def find_header(data: memoryview, start: int, after_id: int) -> int | None:
         if int.from_bytes(tail[:4], "big") < 0x10000 and int.from_bytes(tail[4:], "big") < 0x1000:
             return at
     return None
+
+
+def find_package_end(data: memoryview) -> int | None:
+    """Where the commands begin that end a post-copy's package, whose last bytes are ``data``."""
+    found = _PACKAGE_END.search(data, max(0, len(data) - 14))
+    return found.start() if found else None

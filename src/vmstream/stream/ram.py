@@ -93,7 +93,7 @@ class RamReader:
         return number
 
     def forget_block(self) -> None:
-        """The next page record must name its block (post-copy switch, recovery)."""
+        """The next page record must name its block (recovery of a post-copy)."""
         self._current = -1
 
     def body(self, version_id: int) -> Parse[None]:

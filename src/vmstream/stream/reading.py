@@ -49,7 +49,7 @@ from vmstream.wire.sections import (
     SectionStart,
 )
 
-__all__ = ["Progress", "read_stream"]
+__all__ = ["Progress", "live_decoder", "read_stream"]
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes read so far and the bytes in all (None when unknown)."""
@@ -88,6 +88,15 @@ def read_stream(
     _check_channels(stream)
     _check_described(stream, pass_.extents)
     return stream
+
+
+def live_decoder() -> Decoder:
+    """A decoder for the main channel of a migration that is under way.
+
+    Without footers (machine types up to 2.3) only the description, or a layout from
+    elsewhere, tells where the last device's state ends.
+    """
+    return Decoder(extents=DescribedExtents(borrowed=Borrowed()))
 
 
 def _tell_apart(sources: Sequence[ByteSource]) -> tuple[ByteSource, list[ByteSource]]:

@@ -30,8 +30,15 @@ __all__ = ["Afterwards", "CaptureReport", "Wanted", "capture"]
 NAME = "vmstream-capture"
 """What QEMU calls the descriptor that it is given."""
 
-OFF = ("x-ignore-shared", "mapped-ram", "postcopy-ram", "postcopy-preempt", "x-colo", "block")
-"""Capabilities that keep the whole guest out of one stream; turned off meanwhile."""
+OFF = (
+    *("x-ignore-shared", "mapped-ram", "postcopy-ram", "postcopy-preempt", "x-colo", "block"),
+    *("x-multifd", "x-postcopy-ram", "pause-before-switchover"),
+)
+"""Capabilities that keep the whole guest out of one stream, or wait for a word at its end.
+
+Turned off meanwhile. Those of two releases each had names with ``x-``: post-copy in 2.5,
+multifd in 2.11 to 3.1.
+"""
 
 BLOCKING = ("return-path", "dirty-bitmaps", "multifd", "xbzrle", "compress", "auto-converge")
 """Those that a background snapshot excludes (``migration/options.c``)."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from vmstream.tools.check.capabilities import needed
 from vmstream.tools.explain import explain
 from vmstream.tools.findings import Finding
 from vmstream.tools.reports import file_of
-from vmstream.tools.send import SendReport, send
+from vmstream.tools.send import RETURN_PATH_SINCE, SendReport, send
 
 __all__ = ["RestoreReport", "Started", "restore", "start"]
 
@@ -32,6 +33,11 @@ NAME = "vmstream-restore"
 ENCODINGS = ("multifd", "mapped-ram", "postcopy-ram", "postcopy-preempt", "compress")
 """Capabilities about how memory travels; it is sent plainly."""
 MAX_SAID = 1 << 20
+CONNECT = 30.0
+"""Seconds in which a QEMU that was started must connect to us."""
+INCOMING_NAME_SINCE = (4, 1)
+"""Before this release ``fd:`` of an incoming migration took a number of QEMU's own only
+(``migration/fd.c``, ``fd_start_incoming_migration``)."""
 
 Advance = Callable[[int, int | None], None]
 
@@ -69,21 +75,55 @@ class Started:
             OSError: the program can not be run.
         """
         self.name = words[0]
-        self.monitor, theirs = socket.socketpair()
-        self.monitor.setblocking(False)
-        number = theirs.fileno()
-        ours = ["-incoming", "defer", "-chardev", f"socket,id=vmstream-qmp,fd={number}"]
+        self._folder = tempfile.TemporaryDirectory(prefix="vmstream-")
+        place = f"{self._folder.name}/qmp"
+        self._listener = socket.socket(socket.AF_UNIX)
         self._said = bytearray()
-        with theirs:
+        try:
+            # By its path: a socket can be inherited from 2.12 on only.
+            self._listener.bind(place)
+            self._listener.listen(1)
+            self._listener.setblocking(False)
+            ours = ["-incoming", "defer", "-chardev", f"socket,id=vmstream-qmp,path={place}"]
             self.process = subprocess.Popen(
                 [*words, *ours, "-mon", "chardev=vmstream-qmp,mode=control"],
                 stdin=subprocess.DEVNULL if detach else None,
+                # Whoever reads what we print must not wait for the QEMU's end.
+                stdout=subprocess.DEVNULL if detach else None,
                 stderr=subprocess.PIPE,
-                pass_fds=(number,),
                 start_new_session=detach,
             )
+        except BaseException:
+            self._no_longer_listen()
+            raise
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
+
+    async def monitor(self) -> socket.socket:
+        """Its monitor, when it has connected.
+
+        Raises:
+            ChannelError: it ended before, or does not connect.
+        """
+        try:
+            async with asyncio.timeout(CONNECT):
+                while True:
+                    with contextlib.suppress(BlockingIOError):
+                        connection, _ = self._listener.accept()
+                        connection.setblocking(False)
+                        return connection
+                    if self.process.poll() is not None:
+                        raise ChannelError("it ended before its monitor answered", file=self.name)
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            message = f"its monitor did not connect in {CONNECT:g} s"
+            raise ChannelError(message, file=self.name) from None
+        finally:
+            self._no_longer_listen()
+
+    def _no_longer_listen(self) -> None:
+        self._listener.close()
+        self._folder.cleanup()
 
     @property
     def messages(self) -> str:
@@ -166,7 +206,10 @@ async def _restore(
     error: str | None = None
     name = qemu if isinstance(qemu, str) else qemu.name
     try:
-        at = monitor_at(qemu) if isinstance(qemu, str) else monitor_on(qemu.monitor, qemu.name)
+        if isinstance(qemu, str):
+            at = monitor_at(qemu)
+        else:
+            at = monitor_on(await qemu.monitor(), qemu.name)
         async with at as monitor:
             error = await _feed(stream, monitor, facts, run, rate, timeout, advance)
     except ChannelError as raised:
@@ -240,16 +283,21 @@ async def _send(
             "-incoming tcp:... and give it the stream with vmstream send",
             file=monitor.name,
         )
-    ours, theirs = socket.socketpair()
-    with theirs:
-        await monitor.give(theirs.fileno(), NAME)
-    place = f"fd:{ours.detach()}"
-    await monitor.execute("migrate-incoming", {"uri": f"fd:{NAME}"})
-    # Every QEMU with migrate-incoming (2.3) but the first two answers on the return path.
-    answers = stream.configuration is not None
-    return await asyncio.to_thread(
-        send, stream, place, return_path=answers, rate=rate, timeout=timeout, advance=advance
-    )
+    release = (await monitor.numbers())[:2]
+    with contextlib.ExitStack() as stack:
+        if release >= INCOMING_NAME_SINCE:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                await monitor.give(theirs.fileno(), NAME)
+            place, uri = f"fd:{ours.detach()}", f"fd:{NAME}"
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vmstream-"))
+            place = uri = f"unix:{folder}/incoming"
+        await monitor.execute("migrate-incoming", {"uri": uri})
+        answers = release >= RETURN_PATH_SINCE
+        return await asyncio.to_thread(
+            send, stream, place, return_path=answers, rate=rate, timeout=timeout, advance=advance
+        )
 
 
 async def _arrived(monitor: Monitor, timeout: float) -> None:

@@ -21,13 +21,17 @@ from vmstream.tools.convert import Compression, Form, Options, ram_writer
 from vmstream.tools.reports import file_of
 from vmstream.wire.sections import DescriptionText
 
-__all__ = ["SendReport", "send"]
+__all__ = ["RETURN_PATH_SINCE", "SendReport", "asks", "send"]
 
 TIMEOUT = 300.0
 NO_DEVICES = b'{"devices": []}'
 """The description of a guest of which none is known."""
-RETURN_PATH_SINCE = (2, 6)
-"""Machine types of which every QEMU knows the command that asks for a return path."""
+RETURN_PATH_SINCE = (2, 10)
+"""Machine types of which every QEMU says on a return path that it loaded the stream.
+
+2.5 to 2.9 know the command that asks for one, and say so after a post-copy only
+(``migration/migration.c``, ``migrate_send_rp_shut``).
+"""
 
 Advance = Callable[[int, int | None], None]
 
@@ -89,7 +93,7 @@ def send(
     def reach() -> object:
         return connect(place, timeout=timeout, tls=tls)
 
-    answering = return_path if return_path is not None else _answers(stream, place)
+    answering = return_path if return_path is not None else asks(stream, place)
     began = time.monotonic()
     progress = _Progress()
     error: StreamError | None = None
@@ -133,8 +137,8 @@ def _tell(advance: Advance | None, stream: Stream, ram: RamWriter | None, source
         advance(ram.done, sum(block.size for block in stream.memory))
 
 
-def _answers(stream: Stream, place: Place) -> bool:
-    """Whether a destination can be asked for a return path."""
+def asks(stream: Stream, place: Place) -> bool:
+    """Whether a destination is asked for a return path when nobody says so."""
     address = parse_address(place) if isinstance(place, str) else place
     if isinstance(address, FileAddress) or str(address).startswith(("exec:", "file:", "fd:")):
         return False
