@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vmstream._kernels import zero_pages
+from vmstream.channels.writeback import Writeback
 
 __all__ = ["Buffer", "SparseFile", "atomic_directory", "atomic_file", "data_runs"]
 
@@ -41,6 +42,7 @@ class SparseFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._position = 0
+        self._writeback = Writeback(descriptor)
         self.size = 0
         self.data = 0
 
@@ -69,6 +71,7 @@ class SparseFile:
             part = body[start:end]
             written = os.pwrite(self._descriptor, part, offset + start)
             self.data += written
+            self._writeback.wrote(offset + start, written)
             if written < end - start:
                 self._put(offset + start + written, part[written:])
 
@@ -78,6 +81,7 @@ class SparseFile:
         Raises:
             OSError: as :meth:`write_at`.
         """
+        start = offset
         for first in range(0, len(parts), _PARTS):
             some = parts[first : first + _PARTS]
             size = sum(map(len, some))
@@ -86,6 +90,7 @@ class SparseFile:
                 self._put(offset + written, memoryview(b"".join(some))[written:])
             offset += size
         self.size = max(self.size, offset)
+        self._writeback.wrote(start, offset - start)
         return offset
 
     def pieces(self) -> Iterator[bytes]:
