@@ -30,6 +30,7 @@ __all__ = [
     "ChannelError",
     "LimitExceeded",
     "Malformed",
+    "NobodyCame",
     "NotAStream",
     "PeerClosed",
     "ShutDown",
@@ -140,6 +141,10 @@ class TimedOut(ChannelError):
     """Nothing happened for as long as a wait may last."""
 
     code = "timed-out"
+
+
+class NobodyCame(TimedOut):
+    """No connection arrived in time."""
 
 
 class PeerClosed(ChannelError):

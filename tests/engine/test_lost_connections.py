@@ -53,3 +53,29 @@ def test_plain_channels_beside_tls_are_missed_where_memory_is(tmp_path: Path, wh
     (report,) = found
     assert report.complete is whole
     assert whole or "memory is missing" in (report.error or "")
+
+
+def test_nobody_else_coming_is_no_lost_connection(tmp_path: Path) -> None:
+    """A guest may have memory that is in no stream: that of virtio-mem which is unplugged."""
+    found: list[ReceiveReport] = []
+    places: list[str] = []
+    listening = threading.Event()
+
+    def tell(uri: str) -> None:
+        places.append(uri)
+        listening.set()
+
+    def run() -> None:
+        found.append(receive("tcp:127.0.0.1:0", tmp_path / "out", timeout=10, listening=tell))
+
+    receiver = threading.Thread(target=run)
+    receiver.start()
+    assert listening.wait(10)
+    with connect(places[0], timeout=10) as main:
+        main.send(HEAD)
+        time.sleep(0.3)  # longer than it is looked for another connection at a time
+        main.send(ram(BLOCKS, zero(0, "pc.ram"), b"") + END)
+        main.finish()
+        receiver.join(20)
+    (report,) = found
+    assert report.complete, report.error

@@ -153,7 +153,7 @@ class Listener(ABC):
             timeout: seconds to wait for it instead of :attr:`timeout`.
 
         Raises:
-            TimedOut: none arrived.
+            NobodyCame: none arrived.
             ShutDown: :meth:`shutdown` or :meth:`close` was called meanwhile.
             ChannelError: it failed while it was set up; the next may succeed.
         """

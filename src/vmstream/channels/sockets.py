@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from vmstream.channels.channel import Channel, Listener
 from vmstream.channels.descriptor import DescriptorChannel, Interrupt, describe, milliseconds
 from vmstream.channels.uri import Address
-from vmstream.errors import ChannelError, TimedOut
+from vmstream.errors import ChannelError, NobodyCame, TimedOut
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -130,7 +130,7 @@ class SocketListener(Listener):
         ready = self._interrupt.wait(self._socket.fileno(), select.POLLIN, left)
         self._interrupt.check(str(self.address))
         if not ready:
-            raise TimedOut(f"no connection arrived for {limit:g} s", file=str(self.address))
+            raise NobodyCame(f"no connection arrived for {limit:g} s", file=str(self.address))
 
     def _channel(self, accepted: socket.socket, peer: object) -> Channel:
         name = f"{self.address}{self._name_peer(peer)}"

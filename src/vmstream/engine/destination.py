@@ -20,7 +20,7 @@ from vmstream.channels.pieces import Conduit, NotPossible, Pieces
 from vmstream.engine.faults import Fault, FaultKind, FaultWatch
 from vmstream.engine.main_channel import FINISH, MainChannel
 from vmstream.engine.reception import Arrived, ChannelFile, Reception
-from vmstream.errors import ChannelError, PeerClosed, ShutDown, StreamError, TimedOut
+from vmstream.errors import ChannelError, NobodyCame, PeerClosed, ShutDown, StreamError, TimedOut
 from vmstream.stream.channels import MultifdDecoder, PreemptDecoder
 from vmstream.stream.events import Event
 from vmstream.wire.commands import COMMAND_NUMBERS
@@ -155,7 +155,8 @@ class Destination:
                     self._fail(error)
                 if self._over.is_set():
                     return
-                self._lost = self._lost or error
+                if not isinstance(error, NobodyCame):
+                    self._lost = self._lost or error
                 continue  # one connection that went wrong is no reason to send others away
             self._channels.append(channel)
             if self.fault_watch.refuses:

@@ -93,7 +93,6 @@ class MainChannel:
         self._conduit: Conduit | None = Conduit(PIECE)
         self._received = 0
         self._last_page = (0, 0)
-        self._advised = False
         self._asking = False
         self._file: ChannelFile | None = None
         self._return: ChannelFile | None = None
@@ -165,8 +164,7 @@ class MainChannel:
 
     def arrived(self, pages: Pages) -> None:
         """Pages came, on this channel or on that for urgent ones."""
-        if self._advised:
-            self.pages.add(pages)
+        self.pages.add(pages)
 
     # Receiving
 
@@ -335,8 +333,6 @@ class MainChannel:
         if not stays(command) and not (dropped and self.reception.section is None):
             self.reception.plain = False
         match command.command:
-            case CommandType.POSTCOPY_ADVISE:
-                self._advised = bool(command.payload)
             case CommandType.OPEN_RETURN_PATH:
                 self._open_return_path()
             case CommandType.PING:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from vmstream.errors import Unsupported
 from vmstream.stream.memory import Batch, Memory
@@ -41,7 +42,7 @@ _LEVEL = 1
 
 
 class _Compressor(Protocol):
-    def packet(self, pages: list[Buffer]) -> bytes: ...
+    def packet(self, pages: Buffer) -> bytes: ...
 
 
 class MultifdWriter(RamWriter):
@@ -134,7 +135,7 @@ class MultifdWriter(RamWriter):
             return
         channel = self._turn
         self._turn = (self._turn + 1) % self._channels
-        payload = self._payload(channel, batch, content.tolist())
+        payload = self._payload(channel, batch, content)
         header = self._header(
             int(self._method),
             self._room,
@@ -145,11 +146,12 @@ class MultifdWriter(RamWriter):
         )
         yield Piece([header, *payload], channel + 1)
 
-    def _payload(self, channel: int, batch: Batch, pages: list[int]) -> list[Buffer]:
-        size, data, places = self.page_size, batch.data, batch.offsets
-        content: list[Buffer] = [data[places[at] : places[at] + size] for at in pages]
+    def _payload(self, channel: int, batch: Batch, pages: NDArray[np.int64]) -> list[Buffer]:
+        if not len(pages):
+            return []
+        content = self._together(batch, batch.offsets[pages])
         compressor = self._compressors[channel]
-        return [compressor.packet(content)] if compressor is not None and pages else content
+        return [compressor.packet(content) if compressor is not None else content]
 
     def _header(
         self, flags: int, room: int, name: bytes, normal: list[int], zero: list[int], size: int
@@ -189,9 +191,8 @@ class _Zlib:
     def __init__(self) -> None:
         self._deflate = zlib.compressobj(_LEVEL)
 
-    def packet(self, pages: list[Buffer]) -> bytes:
-        parts = [self._deflate.compress(page) for page in pages]
-        return b"".join((*parts, self._deflate.flush(zlib.Z_SYNC_FLUSH)))
+    def packet(self, pages: Buffer) -> bytes:
+        return self._deflate.compress(pages) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
 
 
 class _Zstd:
@@ -205,6 +206,5 @@ class _Zstd:
 
         self._frame = zstd.ZstdCompressor(level=_LEVEL)
 
-    def packet(self, pages: list[Buffer]) -> bytes:
-        parts = [self._frame.compress(page) for page in pages]
-        return b"".join((*parts, self._frame.flush(self._frame.FLUSH_BLOCK)))
+    def packet(self, pages: Buffer) -> bytes:
+        return self._frame.compress(pages) + self._frame.flush(self._frame.FLUSH_BLOCK)

@@ -117,6 +117,25 @@ class RamWriter:
 
     # Parts of it
 
+    @cached_property
+    def _gathered(self) -> Iterator[NDArray[np.uint8]]:
+        """Where pages are brought together, in turns."""
+        size = self._batch * self.page_size
+        return cycle([_aligned(size) for _ in range(PIECES_KEPT + 1)])
+
+    def _together(self, batch: Batch, places: NDArray[np.int64]) -> Buffer:
+        """Pages of a batch in one buffer; a buffer for each would cost more than copying them.
+
+        Args:
+            places: where in the batch's bytes each of them begins; -1 for a zero page.
+        """
+        size = self.page_size
+        if places[0] >= 0 and (np.diff(places) == size).all():
+            return batch.data[int(places[0]) : int(places[0]) + len(places) * size]
+        pages = next(self._gathered)[: len(places) * size].reshape(-1, size)
+        gather(batch.data, places, pages)
+        return pages.reshape(-1).data
+
     def _total(self) -> bytes:
         return RamTotal(0, sum(block.used_length for block in self.blocks)).encode()
 
@@ -266,8 +285,6 @@ class MappedRamWriter(RamWriter):
     def __init__(self, memory: Memory, blocks: list[RamBlock], *, origin: int = 0) -> None:
         super().__init__(memory, blocks)
         self.origin = origin
-        size = self._batch * self.page_size
-        self._gathered = cycle([_aligned(size) for _ in range(PIECES_KEPT + 1)])
 
     def setup(self, position: int) -> Iterator[Piece]:
         total = self._total()
@@ -320,14 +337,8 @@ class MappedRamWriter(RamWriter):
         Page records stand at odd places, from which the kernel copies half as
         fast as from aligned memory: so they are brought together first.
         """
-        size, content = self.page_size, batch.state[begin:end] == PageState.CONTENT
-        places = np.where(content, batch.offsets[begin:end], 0)
-        if content.all() and (np.diff(places) == size).all():
-            return [batch.data[int(places[0]) : int(places[0]) + len(places) * size]]
-        pages = next(self._gathered)[: len(places) * size].reshape(-1, size)
-        gather(batch.data, places, pages)
-        pages[~content] = 0
-        return [pages.reshape(-1).data]
+        content = batch.state[begin:end] == PageState.CONTENT
+        return [self._together(batch, np.where(content, batch.offsets[begin:end], -1))]
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:
