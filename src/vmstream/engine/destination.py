@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -159,6 +160,7 @@ class Destination:
                     self._lost = self._lost or error
                 continue  # one connection that went wrong is no reason to send others away
             self._channels.append(channel)
+            self.reception.began = self.reception.began or time.monotonic()
             if self.fault_watch.refuses:
                 channel.shutdown()
                 self._fail(StreamError("the connection was refused on purpose"))

@@ -36,6 +36,8 @@ class Reception(msgspec.Struct):
     """How far it got; filled while it runs."""
 
     files: list[Arrived] = msgspec.field(default_factory=list)
+    began: float | None = None
+    """When the first connection stood, by the monotonic clock."""
     bytes: int = 0
     """On all channels."""
     iterations: int = 0

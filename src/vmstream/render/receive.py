@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -74,7 +75,7 @@ class Watch(LiveLine):
         if not reception.round_bytes or not reception.remaining:
             return iteration
         spent = time.monotonic() - self._round_began
-        left = int(reception.remaining / reception.round_bytes * spent)
+        left = math.ceil(reception.remaining / reception.round_bytes * spent)
         return (
             f"{iteration}, round {reception.rounds}: {size(reception.remaining)} "
             f"of guest memory left, about {left // 60}:{left % 60:02d}"

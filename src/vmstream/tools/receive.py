@@ -58,6 +58,7 @@ class ReceiveReport(msgspec.Struct, frozen=True):
     bytes: int
     """On all channels."""
     seconds: float
+    """From the first connection on."""
     iterations: int
     last_section: str | None
     return_path: bool
@@ -116,9 +117,9 @@ def receive(
                 drops_commands=kept is not Kept.RAW,
                 watch=watch,
             )
-            began = time.monotonic()
             error = _run(destination)
-            seconds = time.monotonic() - began
+            began = destination.reception.began
+            seconds = time.monotonic() - began if began is not None else 0.0
         except BaseException:
             _remove_if_empty(partial)
             raise
