@@ -22,7 +22,8 @@ import pytest
 from vmstream.channels.channel import Channel, Listener, connect, listen
 from vmstream.channels.fd import channel_of
 from vmstream.channels.memory import MemoryChannel
-from vmstream.channels.pieces import Pieces
+from vmstream.channels.pieces import Conduit, NotPossible, Pieces
+from vmstream.channels.sockets import SocketChannel
 from vmstream.channels.uri import parse_address
 from vmstream.errors import BadAddress, ChannelError, PeerClosed, ShutDown, TimedOut, Unsupported
 
@@ -148,6 +149,70 @@ def test_memory_of_a_piece_is_used_again_once_nothing_refers_to_it() -> None:
     assert pieces.next(channel) == b"f"
     assert kept == b"de"
     assert pieces.next(channel) == b""
+
+
+def test_the_kernel_moves_bytes_to_a_file(listener: Listener, tmp_path: Path) -> None:
+    """All that has arrived, until it is enough for now."""
+    with joined(listener) as (source, destination), Conduit(1 << 16) as conduit:
+        path = tmp_path / "file"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        try:
+            moved = 0
+            sending = threading.Thread(target=lambda: (source.send(CONTENT), source.finish()))
+            sending.start()
+            while count := conduit.to_file(destination, descriptor, 1 << 20):
+                moved += count
+                assert path.stat().st_size == moved
+            sending.join()
+        except NotPossible:
+            pytest.skip("not with such a socket")
+        finally:
+            os.close(descriptor)
+    assert path.read_bytes() == CONTENT
+
+
+def test_what_was_moved_is_told_before_a_shutdown(tmp_path: Path) -> None:
+    with (
+        listen("tcp:127.0.0.1:0", timeout=SOON) as listener,
+        Conduit(1 << 16) as conduit,
+        joined(listener) as (source, destination),
+        (tmp_path / "file").open("wb", buffering=0) as file,
+    ):
+        source.send(b"QEVM")
+        taken = conduit._take
+
+        def take(channel: Channel, size: int, *, wait: bool = True) -> int:
+            if not wait:
+                destination.shutdown()
+            return taken(channel, size, wait=wait)
+
+        conduit._take = take  # type: ignore[method-assign]
+        assert conduit.to_file(destination, file.fileno(), 1 << 20) == 4
+        with pytest.raises(ShutDown):
+            conduit.to_file(destination, file.fileno(), 1 << 20)
+
+
+def test_the_kernel_passes_bytes_on(listener: Listener, at_once: ThreadPoolExecutor) -> None:
+    """Those that were looked at before, and to a channel that copies too."""
+    with joined(listener) as (source, destination), Conduit(1 << 16) as conduit:
+        if not isinstance(destination, SocketChannel):
+            pytest.skip("no socket")
+        source.send(CONTENT[:100_000])
+        source.finish()
+        sink, pieces, passed = MemoryChannel(), Pieces(30_000), b""
+        try:
+            while piece := bytes(pieces.peek(destination)):
+                assert conduit.to_channel(destination, sink, len(piece)) == len(piece)
+                passed += piece
+        except NotPossible:
+            pytest.skip("not with such a socket")
+        assert passed == sink.data == CONTENT[:100_000]
+        assert conduit.to_channel(destination, sink) == 0
+
+
+def test_only_descriptors_are_something_for_the_kernel() -> None:
+    with Conduit(4096) as conduit, pytest.raises(NotPossible):
+        conduit.to_channel(MemoryChannel(b"QEVM"), MemoryChannel())
 
 
 def test_the_real_port_is_in_the_address(listener: Listener) -> None:

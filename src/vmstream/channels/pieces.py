@@ -12,6 +12,7 @@ from typing import Self
 from vmstream.channels.channel import Channel
 from vmstream.channels.descriptor import DescriptorChannel
 from vmstream.channels.sockets import SocketChannel
+from vmstream.errors import ShutDown
 
 __all__ = ["Conduit", "NotPossible", "Pieces"]
 
@@ -92,7 +93,12 @@ class Conduit:
         """
         count = 0
         while count < most:
-            left = moved = self._take(channel, self._size, wait=not count)
+            try:
+                left = moved = self._take(channel, self._size, wait=not count)
+            except ShutDown:
+                if not count:
+                    raise
+                break  # what stands in the file already is told first
             while left:
                 left -= os.splice(self._out, descriptor, left)
             count += moved
