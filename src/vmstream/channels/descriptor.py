@@ -8,6 +8,7 @@ import math
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vmstream.channels.channel import Channel
@@ -150,18 +151,7 @@ class DescriptorChannel(Channel):
                 nothing was sent.
             TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`send`.
         """
-        with self._writing:
-            self._check("written", self.writable and not self._finished)
-            sent = 0
-            while sent < size:
-                try:
-                    sent += os.splice(pipe, self._output, size - sent)
-                except BlockingIOError:
-                    self._await(self._output, select.POLLOUT, "nothing could be sent")
-                except OSError as error:
-                    if error.errno == errno.EINVAL and not sent:
-                        raise
-                    raise self._write_failure(error) from error
+        self._move(size, lambda sent: os.splice(pipe, self._output, size - sent))
 
     def send_file(self, descriptor: int, offset: int, size: int) -> int:
         """Send ``size`` bytes of a file, within the kernel; fewer only where it ends.
@@ -171,12 +161,18 @@ class DescriptorChannel(Channel):
                 nothing was sent.
             TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`send`.
         """
+        return self._move(
+            size, lambda sent: os.sendfile(self._output, descriptor, offset + sent, size - sent)
+        )
+
+    def _move(self, size: int, step: Callable[[int], int]) -> int:
+        """Send ``size`` bytes by steps, each told how many went before; fewer if one gives 0."""
         with self._writing:
             self._check("written", self.writable and not self._finished)
             sent = 0
             while sent < size:
                 try:
-                    count = os.sendfile(self._output, descriptor, offset + sent, size - sent)
+                    count = step(sent)
                 except BlockingIOError:
                     self._await(self._output, select.POLLOUT, "nothing could be sent")
                 except OSError as error:
