@@ -210,6 +210,29 @@ def test_the_kernel_passes_bytes_on(listener: Listener, at_once: ThreadPoolExecu
         assert conduit.to_channel(destination, sink) == 0
 
 
+def test_a_sink_that_takes_nothing_is_no_idle_source(at_once: ThreadPoolExecutor) -> None:
+    """What was received for it is lost, so that nothing may go on as if it had waited."""
+    with (
+        listen("tcp:127.0.0.1:0", timeout=SOON) as first,
+        listen("tcp:127.0.0.1:0", timeout=SOON) as second,
+        joined(first) as (source, destination),
+        joined(second, timeout=0.1) as (sink, _),
+        Conduit(1 << 20) as conduit,
+    ):
+        sending = at_once.submit(lambda: source.send(*[CONTENT] * 20))
+
+        def pass_on() -> None:
+            while conduit.to_channel(destination, sink):
+                pass
+
+        with pytest.raises(ChannelError, match="nothing could be sent") as caught:
+            pass_on()
+        assert not isinstance(caught.value, TimedOut)
+        source.shutdown()
+        with pytest.raises(ShutDown):
+            sending.result(SOON)
+
+
 def test_only_descriptors_are_something_for_the_kernel() -> None:
     with Conduit(4096) as conduit, pytest.raises(NotPossible):
         conduit.to_channel(MemoryChannel(b"QEVM"), MemoryChannel())

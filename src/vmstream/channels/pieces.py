@@ -12,7 +12,7 @@ from typing import Self
 from vmstream.channels.channel import Channel
 from vmstream.channels.descriptor import DescriptorChannel
 from vmstream.channels.sockets import SocketChannel
-from vmstream.errors import ShutDown
+from vmstream.errors import ChannelError, ShutDown, TimedOut
 
 __all__ = ["Conduit", "NotPossible", "Pieces"]
 
@@ -114,11 +114,18 @@ class Conduit:
 
         Returns:
             the count of bytes, 0 only at the end.
+
+        Raises:
+            ChannelError: among others, the sink took nothing within its timeout.
         """
         passed = 0
         while count is None or passed < count:
             moved = self._take(source, self._size if count is None else count - passed)
-            self._give(sink, moved)
+            try:
+                self._give(sink, moved)
+            except TimedOut as error:
+                # What was received is lost with this: it must not pass for an idle source.
+                raise ChannelError(error.message, file=error.file) from error
             passed += moved
             if count is None or not moved:
                 break
