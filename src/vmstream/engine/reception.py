@@ -133,7 +133,8 @@ class ChannelFile:
         return memoryview(mapped)[start - base :]
 
     def _appended(self, count: int) -> None:
-        self._writeback.wrote(self.arrived.size, count)
+        if self.arrived.kind == "main":  # the others are mostly put together into one file
+            self._writeback.wrote(self.arrived.size, count)
         self.arrived.size += count
         self.count(count)
 
