@@ -15,7 +15,8 @@ import time
 begin = time.perf_counter()
 child = os.fork()
 if not child:
-    os.dup2(os.open(os.environ.get("MEASURED_OUTPUT", os.devnull), os.O_WRONLY | os.O_CREAT), 1)
+    output = os.environ.get("MEASURED_OUTPUT", os.devnull)
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
     os.execvp(sys.argv[1], sys.argv[1:])
 _, status, usage = os.wait4(child, 0)
 seconds = time.perf_counter() - begin

@@ -8,7 +8,6 @@ import math
 import os
 import select
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vmstream.channels.channel import Channel
@@ -151,39 +150,18 @@ class DescriptorChannel(Channel):
                 nothing was sent.
             TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`send`.
         """
-        self._move(size, lambda sent: os.splice(pipe, self._output, size - sent))
-
-    def send_file(self, descriptor: int, offset: int, size: int) -> int:
-        """Send ``size`` bytes of a file, within the kernel; fewer only where it ends.
-
-        Raises:
-            OSError: the system can not do that with such a descriptor (``EINVAL``);
-                nothing was sent.
-            TimedOut, PeerClosed, ShutDown, ChannelError: as :meth:`send`.
-        """
-        return self._move(
-            size, lambda sent: os.sendfile(self._output, descriptor, offset + sent, size - sent)
-        )
-
-    def _move(self, size: int, step: Callable[[int], int]) -> int:
-        """Send ``size`` bytes by steps, each told how many went before; fewer if one gives 0."""
         with self._writing:
             self._check("written", self.writable and not self._finished)
             sent = 0
             while sent < size:
                 try:
-                    count = step(sent)
+                    sent += os.splice(pipe, self._output, size - sent)
                 except BlockingIOError:
                     self._await(self._output, select.POLLOUT, "nothing could be sent")
                 except OSError as error:
                     if error.errno == errno.EINVAL and not sent:
                         raise
                     raise self._write_failure(error) from error
-                else:
-                    sent += count
-                    if not count:
-                        break
-            return sent
 
     def _nothing_more(self) -> None:
         """The end, or what broke the connection."""

@@ -92,11 +92,10 @@ class DeviceFile(_Positioned):
         self.name = name
         self.size = size
         self.details = {}
-        self.descriptor = self._descriptor = descriptor
+        self._descriptor = descriptor
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        self.descriptor = None
         if descriptor >= 0:
             os.close(descriptor)
 

@@ -67,8 +67,6 @@ class Source(ABC):
 
     The file is the innermost one: of a compressed file, what comes out of it.
     """
-    descriptor: int | None = None
-    """Of an open file whose bytes are the stream's own, where there is one."""
     details: dict[str, Any]
     """Facts for a report, by container: ``details["libvirt"]["xml"]``."""
     damage: StreamError | None = None
