@@ -5,7 +5,8 @@
 #   - 10.0 from bookworm-backports, unpacked into .qemu/10.0 and not installed,
 #     so that both stand side by side: .qemu/10.0/qemu-system-x86_64;
 #   - a kernel for a Linux guest, unpacked into .qemu/linux and not installed;
-#   - gdb and readelf, which open what is made of that guest.
+#   - gdb and readelf, which open what is made of that guest;
+#   - virsh with libvirt's QEMU driver, which reads and restores our images.
 #
 # Quick when they are already there. Where they cannot be had this says so and
 # succeeds, because most tests need no QEMU; with CI=true it fails instead.
@@ -14,8 +15,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 newer=$root/.qemu/10.0
 linux=$root/.qemu/linux
-packages=(qemu-system-x86 qemu-utils lzop zstd xz-utils bzip2 openssl gdb binutils)
-commands=(qemu-system-x86_64 qemu-img lzop zstd xz bzip2 openssl gdb readelf)
+packages=(qemu-system-x86 qemu-utils lzop zstd xz-utils bzip2 openssl gdb binutils libvirt-clients libvirt-daemon)
+commands=(qemu-system-x86_64 qemu-img lzop zstd xz bzip2 openssl gdb readelf virsh)
 unpacked=(qemu-system-x86 qemu-system-common qemu-system-data seabios ipxe-qemu)
 
 give_up() {

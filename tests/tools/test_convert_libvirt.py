@@ -13,6 +13,7 @@ import pytest
 
 import vmstream
 from corpus import case_named
+from needed import missing
 from opened import open_case
 from vmstream.tools.convert import Compression, Container, Form, Options, convert
 
@@ -61,7 +62,7 @@ class Virsh:
 def virsh(qemu72: Path) -> Iterator[Virsh]:
     """A virsh that can run here; skips the test where there is none."""
     if shutil.which("virsh") is None:
-        pytest.skip("libvirt-clients is not here")
+        missing("no virsh here; tools/install_qemu.sh installs it")
     folder = Path(tempfile.mkdtemp(prefix="vmstream-libvirt-"))
     found = Virsh(folder)
     found.own(folder)
