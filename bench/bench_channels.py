@@ -10,7 +10,8 @@ Every figure of a table is of the same rounds. In each, the guest goes
   which have the same destination;
 - from ``vmstream send``, from its connection until the destination has said that it
   loaded all, and as a whole command;
-- through ``vmstream relay``.
+- through ``vmstream relay``, and where it is installed through ``socat``, which copies
+  and decodes nothing.
 
 Processor time is that of all processes that take part, with the start of ours.
 """
@@ -22,6 +23,8 @@ import contextlib
 import json
 import mmap
 import os
+import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -123,6 +126,9 @@ def test_over_loopback(
         peak = max(run.peak for run in runs[name])
         figures.add(f"{named}: {name}, resident", peak / 1e6, "MB", "limit", MEMORY_LIMIT / 1e6)
         assert peak < MEMORY_LIMIT
+    if "socat" in runs:
+        other = least("socat", "seconds")
+        figures.add(f"{named}: through us", least("through us", "seconds"), "s", "socat", other)
     copied = least("dd", "seconds")
     figures.add(f"{named}: to us, in place", least("to us", "whole"), "s", "dd, fsync", copied)
     figures.add(f"{named}: from us, command", least("from us", "whole"), "s")
@@ -137,6 +143,7 @@ async def _round(way: Way, place: Path, runs: dict[str, list[Run]]) -> None:
         ("QEMU to QEMU, allocated", _direct(way, place, allocated=True)),
         ("from us", _sent(way, place, stream)),
         ("through us", _relayed(way, place)),
+        *([("socat", _through_socat(way, place))] if shutil.which("socat") else ()),
     ):
         _warm()
         runs.setdefault(name, []).append(await run)
@@ -204,6 +211,25 @@ async def _relayed(way: Way, place: Path) -> Run:
         _ours("relay", "tcp:127.0.0.1:0", onward) as (uri, ours),
     ):
         return await _migrate(source, uri, guest, ours)
+
+
+async def _through_socat(way: Way, place: Path) -> Run:
+    """What copies and does nothing else; it has no time line."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with (
+        _source(way, place) as source,
+        _destination(way, place, allocated=True) as (guest, uri),
+    ):
+        listen, onward = f"TCP-LISTEN:{port},fork", f"TCP:{uri.removeprefix('tcp:')}"
+        process = await asyncio.create_subprocess_exec("socat", "-b1048576", listen, onward)
+        try:
+            # To see whether it listens would be a connection to the destination.
+            await asyncio.sleep(0.5)
+            return await _migrate(source, f"tcp:127.0.0.1:{port}", guest)
+        finally:
+            process.kill()
+            await process.wait()
 
 
 async def _migrate(
