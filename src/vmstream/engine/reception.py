@@ -13,7 +13,6 @@ import msgspec
 
 from vmstream.channels.channel import Channel
 from vmstream.channels.pieces import Conduit
-from vmstream.channels.writeback import Writeback
 from vmstream.stream.ram_writer import Buffer
 
 __all__ = ["Arrived", "ChannelFile", "Reception"]
@@ -98,7 +97,6 @@ class ChannelFile:
         self._lock = lock
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(arrived.path, flags, 0o666)
-        self._writeback = Writeback(self._descriptor)
 
     @property
     def size(self) -> int:
@@ -133,8 +131,6 @@ class ChannelFile:
         return memoryview(mapped)[start - base :]
 
     def _appended(self, count: int) -> None:
-        if self.arrived.kind == "main":  # the others are mostly put together into one file
-            self._writeback.wrote(self.arrived.size, count)
         self.arrived.size += count
         self.count(count)
 
