@@ -58,6 +58,7 @@ def check_convertible(stream: Stream) -> None:
         Unsupported: parts of the guest went a way that the stream does not hold.
     """
     if stream.fatal is not None:
+        stream.fatal.file = stream.fatal.file or stream.source.name
         raise stream.fatal
     if not stream.ended:
         raise Truncated("the stream has no end mark: what is missing can not be made up")

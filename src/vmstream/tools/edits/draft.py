@@ -166,6 +166,7 @@ class Draft:
         StreamError: the stream is damaged, or of a kind that is not edited.
         """
         if stream.fatal is not None:
+            stream.fatal.file = stream.fatal.file or stream.source.name
             raise stream.fatal
         if stream.file_version != FILE_VERSION:
             raise Unsupported("streams of QEMU 0.9 and bare channels are not edited", offset=0)
