@@ -22,7 +22,7 @@ from vmstream.stream.channels import ResumedDecoder
 from vmstream.stream.decoder import Decoder
 from vmstream.stream.events import Event, Fault
 from vmstream.stream.reading import live_decoder
-from vmstream.stream.rewriting import stays
+from vmstream.stream.rewriting import CONNECTION, stays
 from vmstream.vmstate.borrow import Borrowed
 from vmstream.wire.commands import Command, CommandType, discard_ranges
 from vmstream.wire.configuration import Configuration
@@ -44,8 +44,6 @@ FINISH = 10.0
 _POLL = 0.005
 _PLAIN = int(PageKind.NORMAL)
 """The last kind of those that any QEMU takes from a file; ZERO is the other."""
-_CONNECTION = (CommandType.OPEN_RETURN_PATH, CommandType.PING)
-"""Commands before the first section that say nothing of the guest."""
 
 
 class Around(Protocol):
@@ -259,7 +257,7 @@ class MainChannel:
             for event in events:
                 if isinstance(event, SectionStart):
                     break
-                if isinstance(event, Command) and event.command in _CONNECTION:
+                if isinstance(event, Command) and event.command in CONNECTION:
                     begin, size = event.offset - start, len(event.encode())
                     if begin < done:  # it began in the piece before
                         file.take_back(done - begin)
@@ -329,7 +327,7 @@ class MainChannel:
     # What the source asks
 
     def _command(self, command: Command) -> None:
-        dropped = self.around.drops_commands and command.command in _CONNECTION
+        dropped = self.around.drops_commands and command.command in CONNECTION
         if not stays(command) and not (dropped and self.reception.section is None):
             self.reception.plain = False
         match command.command:

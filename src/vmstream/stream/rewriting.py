@@ -33,6 +33,7 @@ from vmstream.wire.sections import (
 )
 
 __all__ = [
+    "CONNECTION",
     "block_list",
     "check_convertible",
     "configuration",
@@ -47,7 +48,8 @@ _CHUNK = 1 << 20
 """Bytes of a section copied at a time."""
 _CAPABILITIES = "configuration/capabilities"
 _DEFAULT_VERSION = (7, 2)
-_CONNECTION = (CommandType.OPEN_RETURN_PATH, CommandType.PING)
+CONNECTION = (CommandType.OPEN_RETURN_PATH, CommandType.PING)
+"""Commands of the return path, which say nothing of the guest."""
 
 
 def check_convertible(stream: Stream) -> None:
@@ -142,9 +144,7 @@ def is_plain(stream: Stream) -> bool:
     """Whether memory is in page records of its main channel alone, as any QEMU loads it."""
     if any(channel.kind != "return" for channel in stream.channels):
         return False
-    if any(
-        not stays(command) and command.command not in _CONNECTION for command in stream.commands
-    ):
+    if any(not stays(command) and command.command not in CONNECTION for command in stream.commands):
         return False
     kinds = stream.index.kind
     return not len(kinds) or int(kinds.max()) <= PageKind.NORMAL
