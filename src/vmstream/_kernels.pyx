@@ -62,6 +62,10 @@ cdef enum:
 cdef enum:
     GATHER_AHEAD = 4
 
+# Parts given to one sendmsg: a multifd packet's header and its 128 pages.
+cdef enum:
+    VECTORS = 129
+
 
 def scan_pages(
     const uint8_t[::1] data not None,
@@ -316,3 +320,92 @@ def gather(
                 memset(&out[i, 0], 0, size)
             else:
                 memcpy(&out[i, 0], &source[offsets[i]], size)
+
+
+# Parts
+
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <sys/socket.h>
+    #include <sys/uio.h>
+    static ssize_t vms_send(int descriptor, struct iovec *vectors, int count)
+    {
+        struct msghdr message = {.msg_iov = vectors, .msg_iovlen = count};
+        ssize_t sent = sendmsg(descriptor, &message, MSG_NOSIGNAL);
+        if (sent < 0 && errno == ENOTSOCK)
+            sent = writev(descriptor, vectors, count);
+        return sent < 0 ? -errno : sent;
+    }
+    """
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    ssize_t vms_send(int descriptor, iovec *vectors, int count) nogil
+
+
+def send_parts(
+    int descriptor,
+    const uint8_t[::1] heads not None,
+    const uint8_t[::1] data not None,
+    const int64_t[::1] places not None,
+    const int64_t[::1] ends not None,
+    Py_ssize_t start,
+    Py_ssize_t stop,
+):
+    """Send bytes ``start`` to ``stop - 1`` of parts that follow each other, as many as go now.
+
+    The system takes them from where they stand: no part is copied before, or
+    an object of its own.
+
+    Args:
+        descriptor: to write to; a socket need not be connected by now.
+        places: where each part begins in ``data``; ``~place`` for one in ``heads``.
+        ends: where each part ends, counted from the beginning of the first.
+
+    Returns:
+        the bytes sent; or if the first call failed the negative ``errno``.
+
+    Raises:
+        ValueError: a part is not within its bytes, or there is nothing to send.
+    """
+    cdef iovec vectors[VECTORS]
+    cdef Py_ssize_t count = places.shape[0], part = 0, used, asked, size, skip
+    cdef Py_ssize_t begin = 0, position = start, i
+    cdef int64_t place, room
+    cdef const uint8_t *at
+    cdef ssize_t sent = 0
+    if ends.shape[0] != count or not count or not 0 <= start < stop <= ends[count - 1]:
+        raise ValueError("there are no such bytes in these parts")
+    for i in range(count):
+        place, room = places[i], data.shape[0]
+        if place < 0:
+            place, room = ~place, heads.shape[0]
+        if ends[i] < begin or place > room or ends[i] - begin > room - place:
+            raise ValueError(f"part {i} at {places[i]} is not within its bytes")
+        begin = ends[i]
+    with nogil:
+        while position < stop:
+            while ends[part] <= position:
+                part += 1
+            used = asked = 0
+            for i in range(part, count):
+                begin = ends[i - 1] if i else 0
+                if used == VECTORS or begin >= stop:
+                    break
+                skip = position - begin if position > begin else 0
+                size = min(ends[i], stop) - begin - skip
+                if size <= 0:
+                    continue
+                place = places[i]
+                at = &heads[~place] if place < 0 else &data[place]
+                vectors[used].iov_base = <void *>(at + skip)
+                vectors[used].iov_len = size
+                used += 1
+                asked += size
+            sent = vms_send(descriptor, vectors, <int>used)
+            if sent < 0:
+                break
+            position += sent
+    return position - start if position > start else sent

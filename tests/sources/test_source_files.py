@@ -115,6 +115,27 @@ def test_a_file_that_shrinks_is_an_error_and_no_signal(
     assert first == STREAM[: 1 << 16]
 
 
+def test_what_can_be_looked_at_is_where_it_stands(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "VIEW", 1 << 14)
+    with open_source(path, offset=100) as source:
+        views = [(at, source.view_at(at, 3000)) for at in range(0, len(STREAM) - 3100, 997)]
+        # More windows than are kept mapped: what was seen first is still right.
+        for at, view in views:
+            assert view is not None
+            assert bytes(view) == STREAM[100 + at : 3100 + at]
+            assert view.readonly
+        os.truncate(path, 1 << 15)
+        with pytest.raises(SourceError, match="became shorter"):
+            source.view_at((1 << 15) - 1000, 3000)
+    with open_source(STREAM) as source:
+        view = source.view_at(5, 10)
+        assert view is not None and bytes(view) == STREAM[5:15]
+    with open_source(Unseekable(STREAM)) as source:
+        assert source.view_at(0, 0) is None
+
+
 def test_pages_lost_after_the_size_was_looked_at_are_an_error(path: Path) -> None:
     with open_source(path) as source:
         assert isinstance(source, MappedFile)

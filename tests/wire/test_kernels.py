@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import socket
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import twins
 from vmstream._kernels import (
     gather,
     is_zero,
+    send_parts,
     xbzrle_decode,
     xbzrle_encode,
     xbzrle_encode_pages,
@@ -148,3 +152,68 @@ def test_gather_refuses_what_is_outside(offset: int) -> None:
     out = np.zeros((1, 4), np.uint8)
     with pytest.raises(ValueError, match="not within"):
         gather(bytes(8), np.array([offset], np.int64), out)
+
+
+# Parts
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 90), st.integers(0, 10)), min_size=1),
+    st.data(),
+)
+def test_parts_are_sent_as_they_stand(
+    told: list[tuple[bool, int, int]], data: st.DataObject
+) -> None:
+    heads, body = bytes(range(100)), bytes(range(100, 200))
+    places = np.array([~at if head else at for head, at, _ in told], np.int64)
+    ends = np.cumsum(np.array([size for _, _, size in told], np.int64))
+    whole = b"".join((heads if head else body)[at : at + size] for head, at, size in told)
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, len(whole)))
+    ours, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    with ours, theirs, os.fdopen(reading, "rb") as pipe:
+        for descriptor in (ours.fileno(), writing):
+            if start == stop:
+                with pytest.raises(ValueError, match="no such bytes"):
+                    send_parts(descriptor, heads, body, places, ends, start, stop)
+            else:
+                sent = send_parts(descriptor, heads, body, places, ends, start, stop)
+                assert sent == stop - start
+        ours.close()
+        os.close(writing)
+        assert theirs.makefile("rb").read() == whole[start:stop] == pipe.read()
+
+
+def test_more_parts_than_one_call_takes_go_until_there_is_no_room() -> None:
+    places = np.arange(1000, dtype=np.int64)[::-1].copy()
+    ends = 4096 * np.arange(1, 1001, dtype=np.int64)
+    body = np.random.default_rng(1).bytes(1000 + 4096)
+    whole = b"".join(body[at : at + 4096] for at in places.tolist())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        got, sent = b"", 0
+        while sent < len(whole):
+            count = send_parts(ours.fileno(), b"", body, places, ends, sent, len(whole))
+            if count == -errno.EAGAIN:
+                got += theirs.recv(1 << 20)
+            else:
+                assert count > 0
+                sent += count
+        ours.close()
+        assert got + theirs.makefile("rb").read() == whole
+
+
+@pytest.mark.parametrize("place", [-4, 11, 1 << 62, ~(1 << 62)])
+def test_a_part_outside_its_bytes_is_refused(place: int) -> None:
+    places, ends = np.array([0, place], np.int64), np.array([5, 15], np.int64)
+    with pytest.raises(ValueError, match="part 1"):
+        send_parts(-1, bytes(10), bytes(20), places, ends, 0, 15)
+    with pytest.raises(ValueError, match="part 1"):
+        send_parts(-1, bytes(10), bytes(20), places, np.array([5, 4]), 0, 4)
+
+
+def test_a_system_error_is_a_number() -> None:
+    places, ends = np.zeros(1, np.int64), np.ones(1, np.int64)
+    assert send_parts(-1, b"", b"x", places, ends, 0, 1) == -errno.EBADF

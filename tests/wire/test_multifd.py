@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from vmstream.wire.multifd import (
     MultifdPacket,
     OldInitialPacket,
     OldMultifdPacket,
+    packet_head,
     pages_of,
     read_initial_packet,
     read_old_packet,
@@ -53,6 +55,17 @@ def packets(draw: st.DrawFn) -> MultifdPacket:
     return MultifdPacket(
         0, flags, ROOM, normal, size, number, zero, bytes(28), name, tuple(offsets)
     )
+
+
+@given(packets())
+def test_the_header_as_a_row_of_a_table(packet: MultifdPacket) -> None:
+    row = np.zeros(1, packet_head(ROOM))
+    row["magic"], row["version"], row["flags"] = MULTIFD_MAGIC, 1, packet.flags
+    row["pages_alloc"], row["normal_pages"] = packet.pages_alloc, packet.normal_pages
+    row["next_packet_size"], row["packet_num"] = packet.next_packet_size, packet.packet_num
+    row["zero_pages"], row["block_name"] = packet.zero_pages, packet.block_name
+    row["page_offsets"] = packet.page_offsets
+    assert row.tobytes() == packet.encode()
 
 
 @st.composite

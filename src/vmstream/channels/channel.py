@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from vmstream.channels.tls import Credentials
+    from vmstream.stream.parts import Parts
 
 __all__ = ["DEFAULT_TIMEOUT", "Channel", "Listener", "Place", "connect", "listen"]
 
@@ -95,6 +96,10 @@ class Channel(ABC):
                 was sent is then unknown.
             ValueError: the channel is not :attr:`writable`.
         """
+
+    def send_parts(self, parts: Parts, start: int, stop: int) -> None:
+        """Send bytes ``start`` to ``stop - 1`` of many parts; otherwise like :meth:`send`."""
+        self.send(*parts.buffers(start, stop))
 
     @abstractmethod
     def finish(self) -> None:

@@ -10,11 +10,14 @@ import select
 import threading
 from typing import TYPE_CHECKING
 
+from vmstream._kernels import send_parts
 from vmstream.channels.channel import Channel
 from vmstream.errors import ChannelError, PeerClosed, ShutDown, TimedOut
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from vmstream.stream.parts import Parts
 
 __all__ = ["DescriptorChannel", "Interrupt", "describe", "milliseconds"]
 
@@ -182,6 +185,21 @@ class DescriptorChannel(Channel):
                     start += 1
                 if count:
                     views[start] = views[start][count:]
+
+    def send_parts(self, parts: Parts, start: int, stop: int) -> None:
+        with self._writing:
+            self._check("written", self.writable and not self._finished)
+            while start < stop:
+                sent = send_parts(
+                    self._output, parts.heads, parts.data, parts.places, parts.ends, start, stop
+                )
+                if sent > 0:
+                    start += sent
+                elif -sent in (errno.EAGAIN, errno.EINTR):
+                    self._await(self._output, select.POLLOUT, "nothing could be sent")
+                else:
+                    error = OSError(-sent, os.strerror(-sent))
+                    raise self._write_failure(error) from error
 
     def finish(self) -> None:
         with self._writing:

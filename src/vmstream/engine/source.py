@@ -11,6 +11,7 @@ import contextlib
 import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
 
 import msgspec
 
@@ -26,7 +27,7 @@ from vmstream.errors import (
 )
 from vmstream.stream.channels import ReturnPathDecoder
 from vmstream.stream.events import Fault
-from vmstream.stream.ram_writer import Piece
+from vmstream.stream.ram_writer import Piece, Stored
 from vmstream.stream.stream import ByteSource
 from vmstream.wire.commands import Command, CommandType
 from vmstream.wire.return_path import ReturnMessage, ReturnType
@@ -35,7 +36,9 @@ __all__ = ["Answers", "Source", "opening_commands"]
 
 PIECE = 1 << 16
 STEP = 1 << 18
-"""Bytes of a stored part that are read and sent at a time."""
+"""Bytes of what stands behind a piece's buffers that are sent at a time."""
+PARTS_STEP = 1 << 22
+"""The same of parts that are sent from where they are, as fast as they go."""
 
 
 def opening_commands() -> bytes:
@@ -89,6 +92,9 @@ class Source:
         self._room = memoryview(bytearray(STEP if stored is not None else 0))
         self._timeout = timeout
         self._watch: Callable[[], None] | None = None
+        self._ahead = threading.Semaphore(0)
+        self._failure: BaseException | None = None
+        self._counting = threading.Lock()
         self._broken = threading.Event()
         self._answered = threading.Event()
         self._channels: list[Channel] = []
@@ -113,26 +119,79 @@ class Source:
         """Whether answers can come back."""
         return self._channels[0].bidirectional
 
-    def send(self, pieces: Iterable[Piece], watch: Callable[[], None] | None = None) -> None:
-        """Send everything.
+    def send(
+        self,
+        pieces: Iterable[Piece],
+        watch: Callable[[], None] | None = None,
+        *,
+        ahead: int = 1,
+    ) -> None:
+        """Send everything, each channel by a thread of its own.
+
+        Args:
+            watch: called as bytes are sent, by one thread at a time.
+            ahead: pieces that wait or are being sent while the next one is made.
 
         Raises:
             StreamError: the connection broke, or the destination said that it failed;
                 or content can not be read.
         """
         self._watch = watch
+        self._ahead = threading.Semaphore(ahead)
+        waiting = [SimpleQueue[Piece | None]() for _ in self._channels]
+        senders = [
+            threading.Thread(target=self._send_waiting, args=(queue,), daemon=True)
+            for queue in waiting
+        ]
+        for sender in senders:
+            sender.start()
         try:
             for piece in pieces:
-                if self.answers.refused:
-                    raise _refused(self.answers)
-                self._give(piece)
-        except (PeerClosed, ShutDown) as error:
-            # What it says on the return path is the better reason, if it says anything.
-            if self._listener is not None:
-                self._answered.wait(1.0)
-            if self.answers.refused:
-                raise _refused(self.answers) from error
+                self._ahead.acquire()
+                if self._over:
+                    break
+                waiting[piece.channel].put(piece)
+        except BaseException:
+            self._shutdown()  # no sender must wait for the other end any more
             raise
+        finally:
+            for queue in waiting:
+                queue.put(None)
+            for sender in senders:
+                sender.join()
+        if self.answers.refused:
+            raise _refused(self.answers) from self._failure
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def _over(self) -> bool:
+        """What is left need not be sent any more."""
+        return self._failure is not None or self.answers.refused
+
+    def _send_waiting(self, waiting: SimpleQueue[Piece | None]) -> None:
+        """Send the pieces of one channel, up to None."""
+        while (piece := waiting.get()) is not None:
+            try:
+                if not self._over:
+                    self._give(piece)
+            except BaseException as error:  # raised by the thread that makes the pieces
+                if self._failure is None:
+                    self._failure = error
+                    self._give_up(error)
+            finally:
+                self._ahead.release()
+
+    def _give_up(self, error: BaseException) -> None:
+        """Have every other sender end, too."""
+        # What it says on the return path is the better reason, if it says anything.
+        if self._listener is not None and isinstance(error, (PeerClosed, ShutDown)):
+            self._answered.wait(1.0)
+        self._shutdown()
+
+    def _shutdown(self) -> None:
+        for channel in self._channels:
+            channel.shutdown()
 
     def _give(self, piece: Piece) -> None:
         """Send a piece, no faster than the rate."""
@@ -140,12 +199,17 @@ class Source:
         if piece.buffers:
             channel.send(*piece.buffers)
             self._count(sum(map(len, piece.buffers)))
-        if piece.stored is not None:
-            end = piece.stored.offset + piece.stored.size
-            for at in range(piece.stored.offset, end, STEP):
-                size = min(STEP, end - at)
-                self._give_stored(channel, at, size)
-                self._count(size)
+        if piece.behind is None:
+            return
+        apart = isinstance(piece.behind, Stored) or self._rate.bytes_per_second
+        step = STEP if apart else PARTS_STEP
+        for start in range(0, piece.behind.size, step):
+            size = min(step, piece.behind.size - start)
+            if isinstance(piece.behind, Stored):
+                self._give_stored(channel, piece.behind.offset + start, size)
+            else:
+                channel.send_parts(piece.behind, start, start + size)
+            self._count(size)
 
     def _give_stored(self, channel: Channel, offset: int, size: int) -> None:
         """Send a part as it stands.
@@ -160,12 +224,13 @@ class Source:
         channel.send(room)
 
     def _count(self, size: int) -> None:
-        self.sent += size
+        with self._counting:
+            self.sent += size
+            if self._watch is not None:
+                self._watch()
         self._rate.spend(size)
         if rest := self._rate.rest():
             self._broken.wait(rest)
-        if self._watch is not None:
-            self._watch()
 
     def finish(self) -> None:
         """Say that all is sent, and wait for the destination's last word.
@@ -203,8 +268,7 @@ class Source:
     def close(self) -> None:
         """Give everything back."""
         self._broken.set()
-        for channel in self._channels:
-            channel.shutdown()
+        self._shutdown()
         if getattr(self, "_listener", None) is not None:
             assert self._listener is not None
             self._listener.join()

@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -17,6 +18,9 @@ __all__ = ["DeviceFile", "MappedFile", "MemorySource", "ObjectFile"]
 
 WINDOW = 32 * MIB
 """Bytes of a mapped file given at a time, and so the most of it that is resident at once."""
+VIEW = 4 * MIB
+VIEWED = 6
+"""Windows of this size that are resident for :meth:`MappedFile.view_at`."""
 READ_SIZE = MIB
 """Bytes asked of a device or a file object at a time."""
 MADV_POPULATE_READ = getattr(mmap, "MADV_POPULATE_READ", 22)
@@ -41,6 +45,9 @@ class MemorySource(Source):
             yield self._view[start:]
 
     def read_at(self, offset: int, length: int) -> memoryview:
+        return self._view[offset : offset + length]
+
+    def view_at(self, offset: int, length: int) -> memoryview:
         return self._view[offset : offset + length]
 
     def close(self) -> None:
@@ -138,6 +145,7 @@ class MappedFile(DeviceFile):
 
     def __init__(self, descriptor: int, size: int, name: str) -> None:
         self._map = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+        self._viewed: deque[int] = deque(maxlen=VIEWED)
         super().__init__(descriptor, size, name)
 
     def pieces(self, start: int = 0) -> Iterator[memoryview]:
@@ -154,6 +162,23 @@ class MappedFile(DeviceFile):
             finally:
                 self._map.madvise(mmap.MADV_DONTNEED, window, end - window)
             start = present
+
+    def view_at(self, offset: int, length: int) -> memoryview | None:
+        end = offset + length
+        if end > os.fstat(self._descriptor).st_size:
+            raise self._shrunk(os.fstat(self._descriptor).st_size)
+        for window in range(offset // VIEW * VIEW, end, VIEW):
+            if window not in self._viewed:
+                self._view(window)
+        return memoryview(self._map)[offset:end]
+
+    def _view(self, window: int) -> None:
+        """Map a window's pages, and give those of the one viewed longest ago back."""
+        if len(self._viewed) == VIEWED:
+            old = self._viewed[0]
+            self._map.madvise(mmap.MADV_DONTNEED, old, min(VIEW, self.size - old))
+        self._viewed.append(window)
+        self._populate(window, min(window + VIEW, self.size))
 
     def close(self) -> None:
         super().close()

@@ -66,6 +66,9 @@ class Slice(Source):
     def read_at(self, offset: int, length: int) -> bytes | memoryview:
         return self._outer.read_at(self._start + offset, length)
 
+    def view_at(self, offset: int, length: int) -> memoryview | None:
+        return self._outer.view_at(self._start + offset, length)
+
     def peek(self, length: int) -> bytes:
         return self._outer.peek(self._start + length)[self._start :]
 

@@ -102,6 +102,16 @@ class Source(ABC):
         room[: len(data)] = data
         return len(data)
 
+    def view_at(self, offset: int, length: int) -> memoryview | None:
+        """``length`` bytes at ``offset`` where they stand, not copied; None where that can not be.
+
+        They are good as long as the source is open.
+
+        Raises:
+            SourceError: the source no longer has them.
+        """
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Give back files, maps and processes. Safe to call twice."""

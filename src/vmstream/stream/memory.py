@@ -121,12 +121,28 @@ class Memory:
         spans = range(first // SPAN, (first + count - 1) // SPAN + 1)
         return any(self._spans.has(block, number) for number in spans)
 
-    def batch(self, block: int, first: int, count: int, room: memoryview | None = None) -> Batch:
+    @property
+    def viewable(self) -> bool:
+        """Whether every page that stands as it is can be looked at there, without reading it."""
+        return all(source.view_at(0, 0) is not None for source in self._sources.values())
+
+    def batch(
+        self,
+        block: int,
+        first: int,
+        count: int,
+        room: memoryview | None = None,
+        *,
+        view: bool = False,
+    ) -> Batch:
         """Pages ``first`` on, at most up to the next multiple of :data:`SPAN`.
 
         Where they stand together on one channel they are not copied but told by
-        their places in the bytes read: into ``room``, if that is given and large
-        enough, where they stay until it is given again.
+        their places in the bytes read.
+
+        Args:
+            room: to read into, if it is large enough; they stay until it is given again.
+            view: do not read them at all where the source can be looked at.
         """
         number, start = divmod(first, SPAN)
         count = min(count, SPAN - start)
@@ -140,7 +156,7 @@ class Memory:
         offsets = np.full(count, NONE, np.int64)
         data = memoryview(b"")
         if len(content):
-            found = self._in_place(span, start + content, first + content, room)
+            found = self._in_place(span, start + content, first + content, room, view)
             if found is None:
                 pages = np.empty((count, self.page_size), np.uint8)
                 self._fill(span, number * SPAN, start, pages)
@@ -155,6 +171,7 @@ class Memory:
         at: NDArray[np.int64],
         page: NDArray[np.int64],
         room: memoryview | None,
+        view: bool,
     ) -> tuple[memoryview, NDArray[np.int64]] | None:
         """Bytes that hold the pages and the place of each in them; None where that is not so."""
         if not span.in_place[at].all():
@@ -170,10 +187,13 @@ class Memory:
         length = int(offsets.max()) + size - low
         if length > 2 * len(at) * (size + 8):
             return None
+        source = self._sources[int(channels[0])]
+        if view and (there := source.view_at(low, length)) is not None:
+            return there, offsets - low
         if room is None or len(room) < length:
             return memoryview(self._bytes(int(channels[0]), low, length)), offsets - low
         part = room[:length]
-        if self._sources[int(channels[0])].read_into(low, part) < length:
+        if source.read_into(low, part) < length:
             raise Truncated("the input ends inside a page", offset=low, section="ram")
         return part, offsets - low
 

@@ -13,19 +13,21 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from vmstream.errors import Unsupported
 from vmstream.stream.memory import Batch, Memory
+from vmstream.stream.parts import Parts
 from vmstream.stream.ram_writer import Buffer, Piece, RamWriter
 from vmstream.stream.spans import PageState
 from vmstream.wire.multifd import (
+    MULTIFD_MAGIC,
     PACKET_SIZE,
     InitialPacket,
     MultifdFlag,
     MultifdMethod,
     MultifdPacket,
+    packet_head,
 )
 from vmstream.wire.ram import RamBlock, RamFlag, RamMark
 from vmstream.wire.reader import bytes_of
@@ -37,6 +39,11 @@ MARKED_SINCE = (8, 1)
 ZERO_LISTS_SINCE = (9, 0)
 """Machine types from this one on want zero pages listed in packets."""
 
+KEPT_VIEWED = 32
+"""Pieces that may wait to be sent, where their content is not read but looked at."""
+_PACKETS_READ = 4
+_PACKETS_VIEWED = 16
+"""Packets made together of pages that are read, and of such that only are looked at."""
 _LEVEL = 1
 """QEMU's default for ``multifd-zlib-level`` and ``multifd-zstd-level``."""
 
@@ -76,7 +83,11 @@ class MultifdWriter(RamWriter):
         self._marked_syncs = version >= MARKED_SINCE
         self._zero_lists = version >= ZERO_LISTS_SINCE
         self._room = PACKET_SIZE // self.page_size
-        self._batch = self._room * max(1, self._batch // self._room)
+        self._viewed = memory.viewable
+        if self._viewed:
+            self.kept = KEPT_VIEWED
+        self._batch = self._room * (_PACKETS_VIEWED if self._viewed else _PACKETS_READ)
+        self._head = packet_head(self._room)
         self._turn = 0
         self._number = 0
         self._compressors = [_compressor(method) for _ in range(channels)]
@@ -95,74 +106,96 @@ class MultifdWriter(RamWriter):
     def pages(self) -> Iterator[Piece]:
         for number, block in self._present():
             name: str | None = block.name
-            for batch in self._packets(number):
-                if not self._zero_lists:
+            for batch in self._batches(number):
+                if not self._zero_lists and (batch.state == PageState.ZERO).any():
                     zero = np.where(batch.state == PageState.ZERO, batch.state, PageState.ABSENT)
-                    records = self._records(batch, zero, name)
-                    if records:
-                        yield Piece(records)
-                        name = None
-                yield from self._packet(batch, block.name)
+                    yield Piece(self._records(batch, zero, name))
+                    name = None
+                yield from self._content(batch, bytes_of(block.name))
         yield from self.end()
-
-    def _packets(self, number: int) -> Iterator[Batch]:
-        """All pages of a block, so many at a time as one packet lists."""
-        for batch in self._batches(number):
-            for at in range(0, len(batch.state), self._room):
-                part = slice(at, at + self._room)
-                yield replace(
-                    batch,
-                    first=batch.first + at,
-                    state=batch.state[part],
-                    offsets=batch.offsets[part],
-                )
 
     def end(self) -> Iterator[Piece]:
         """A sync of all channels, its mark, and EOS: so ends each of the three sections."""
         for channel in range(self._channels):
             # Since 9.0 the header of a SYNC packet holds nothing else.
             room = 0 if self._zero_lists else self._room
-            packet = self._header(int(MultifdFlag.SYNC), room, b"", [], [], 0)
-            yield Piece([packet], channel + 1)
+            packet = MultifdPacket(
+                0, int(MultifdFlag.SYNC), room, 0, 0, self._number, 0, bytes(28),
+                bytes(256), (0,) * self._room,
+            )  # fmt: skip
+            self._number += 1
+            yield Piece([packet.encode()], channel + 1)
         marks = [RamFlag.MULTIFD_FLUSH] if self._marked_syncs else []
         yield Piece([RamMark(0, flag).encode() for flag in (*marks, RamFlag.EOS)])
 
-    def _packet(self, batch: Batch, name: str) -> Iterator[Piece]:
-        """The packet of a batch, if there is anything for it."""
-        content = np.flatnonzero(batch.state == PageState.CONTENT)
-        zero = np.flatnonzero(batch.state == PageState.ZERO) if self._zero_lists else content[:0]
-        if not len(content) and not len(zero):
-            return
-        channel = self._turn
-        self._turn = (self._turn + 1) % self._channels
-        payload = self._payload(channel, batch, content)
-        header = self._header(
-            int(self._method),
-            self._room,
-            bytes_of(name),
-            ((batch.first + content) * self.page_size).tolist(),
-            ((batch.first + zero) * self.page_size).tolist(),
-            sum(map(len, payload)),
+    def _content(self, batch: Batch, name: bytes) -> Iterator[Piece]:
+        """The packets of a batch, each of which lists so many pages as it has room for."""
+        rows = -(-len(batch.state) // self._room)
+        shape = (rows, self._room)
+        state = np.zeros(shape, np.int8)
+        state.reshape(-1)[: len(batch.state)] = batch.state
+        places = np.full(shape, -1, np.int64)
+        places.reshape(-1)[: len(batch.state)] = batch.offsets
+        # Pages with content come first, then zero pages; each in their order.
+        order = np.argsort(-state, axis=1, kind="stable")
+        places = np.take_along_axis(places, order, axis=1)
+        content = np.count_nonzero(state == PageState.CONTENT, axis=1)
+        zero = np.count_nonzero(state == PageState.ZERO, axis=1) * self._zero_lists
+        pages = batch.first + self._room * np.arange(rows)[:, np.newaxis] + order
+        listed = np.arange(self._room) < (content + zero)[:, np.newaxis]
+        sent = np.flatnonzero(content + zero)
+        heads = np.zeros(rows, self._head)
+        heads["magic"], heads["version"], heads["block_name"] = MULTIFD_MAGIC, 1, name
+        heads["flags"], heads["pages_alloc"] = int(self._method), self._room
+        heads["normal_pages"], heads["zero_pages"] = content, zero
+        heads["next_packet_size"] = content * self.page_size
+        heads["packet_num"][sent] = self._number + np.arange(len(sent))
+        heads["page_offsets"] = np.where(listed, pages * self.page_size, 0)
+        self._number += len(sent)
+        for channel, mine in self._turns(sent):
+            if self._method == MultifdMethod.NONE:
+                yield self._as_they_stand(batch, heads[mine], places[mine], content[mine], channel)
+                continue
+            for row in mine.tolist():
+                pages = places[row, : content[row]]
+                yield self._packed(batch, heads[row : row + 1], pages, channel)
+
+    def _turns(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Which channel takes which packets: each has its turn, one by one."""
+        turn = (self._turn + np.arange(len(rows))) % self._channels
+        self._turn = (self._turn + len(rows)) % self._channels
+        for channel in dict.fromkeys(turn.tolist()):
+            yield channel, rows[turn == channel]
+
+    def _as_they_stand(
+        self,
+        batch: Batch,
+        heads: NDArray[np.void],
+        places: NDArray[np.int64],
+        content: NDArray[np.int64],
+        channel: int,
+    ) -> Piece:
+        """Packets of one channel, each with its pages as they are."""
+        size = self._head.itemsize
+        begins = np.concatenate((~(size * np.arange(len(heads)))[:, np.newaxis], places), axis=1)
+        lengths = np.full(begins.shape, self.page_size)
+        lengths[:, 0] = size
+        there = np.arange(self._room + 1) <= content[:, np.newaxis]
+        parts = Parts(
+            heads.view(np.uint8).data, batch.data, begins[there], np.cumsum(lengths[there])
         )
-        yield Piece([header, *payload], channel + 1)
+        return Piece([], channel + 1, behind=parts)
 
-    def _payload(self, channel: int, batch: Batch, pages: NDArray[np.int64]) -> list[Buffer]:
-        if not len(pages):
-            return []
-        content = self._together(batch, batch.offsets[pages])
+    def _packed(
+        self, batch: Batch, head: NDArray[np.void], places: NDArray[np.int64], channel: int
+    ) -> Piece:
+        """One packet, its pages compressed."""
         compressor = self._compressors[channel]
-        return [compressor.packet(content) if compressor is not None else content]
-
-    def _header(
-        self, flags: int, room: int, name: bytes, normal: list[int], zero: list[int], size: int
-    ) -> bytes:
-        offsets = (*normal, *zero, *(0,) * (self._room - len(normal) - len(zero)))
-        packet = MultifdPacket(
-            0, flags, room, len(normal), size, self._number, len(zero), bytes(28),
-            name.ljust(256, b"\0"), offsets,
-        )  # fmt: skip
-        self._number += 1
-        return packet.encode()
+        packed = b""
+        if compressor is not None and len(places):
+            packed = compressor.packet(self._together(batch, places))
+            head["next_packet_size"] = len(packed)
+        return Piece([head.view(np.uint8).data, packed], channel + 1)
 
 
 def _compressor(method: MultifdMethod) -> _Compressor | None:

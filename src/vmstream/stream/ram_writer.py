@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from vmstream._kernels import gather, is_zero
 from vmstream.errors import Unsupported
 from vmstream.stream.memory import Batch, Memory
+from vmstream.stream.parts import Parts
 from vmstream.stream.spans import PageState
 from vmstream.wire.mapped_ram import MappedRamHeader, bitmap_size
 from vmstream.wire.ram import RamBlock, RamFlag, RamMark, RamTotal
@@ -33,7 +34,7 @@ __all__ = ["Buffer", "MappedRamWriter", "Piece", "RamWriter", "Stored"]
 Buffer = bytes | memoryview
 
 PIECES_KEPT = 5
-"""Pieces whose content stays while later ones are made."""
+"""Pieces whose content stays while later ones are made, where it has to be read."""
 PAGES_ALIGNMENT = 1 << 20
 """Of a mapped-ram block's pages in the file (``MAPPED_RAM_FILE_OFFSET_ALIGNMENT``)."""
 _BATCH = 512
@@ -60,20 +61,20 @@ class Piece(msgspec.Struct, frozen=True):
     at: int | None = None
     """Stream offset, where they do not follow the piece before; what is passed over is zero."""
 
-    stored: Stored | None = None
+    behind: Stored | Parts | None = None
     """What follows the buffers."""
 
     @property
     def size(self) -> int:
         """Bytes of all of it."""
-        stored = self.stored.size if self.stored is not None else 0
-        return sum(map(len, self.buffers)) + stored
+        behind = self.behind.size if self.behind is not None else 0
+        return sum(map(len, self.buffers)) + behind
 
 
 class RamWriter:
     """Writes RAM as ZERO and PAGE records; the other writers differ in where pages go.
 
-    A piece's content stays until :data:`PIECES_KEPT` more pieces were made.
+    A piece's content stays until :attr:`kept` more pieces were made.
 
     Args:
         memory: the content.
@@ -89,6 +90,9 @@ class RamWriter:
         self.done = 0
         """Bytes of guest memory that are through."""
         self._batch = _BATCH
+        self._viewed = False
+        self.kept = PIECES_KEPT
+        """Pieces whose content stays while later ones are made."""
         self._marked = any(block.mapped is not None for block in memory.index.blocks)
 
     def opening(self) -> Iterator[Piece]:
@@ -150,7 +154,8 @@ class RamWriter:
         total = -(-self.blocks[number].used_length // self.page_size)
         for first in range(0, total, self._batch):
             count = min(self._batch, total - first)
-            batch = self.memory.batch(number, first, count, next(self._rooms))
+            room = None if self._viewed else next(self._rooms)
+            batch = self.memory.batch(number, first, count, room, view=self._viewed)
             yield replace(batch, state=self._judged(batch))
             self.done += count * self.page_size
 

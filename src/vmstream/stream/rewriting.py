@@ -188,7 +188,7 @@ def _main(
         elif not _is_ram(element):
             yield from _copied(stream, element)
         elif ram is None:
-            yield Piece([], stored=Stored(element.offset, element.size))
+            yield Piece([], behind=Stored(element.offset, element.size))
         else:
             for kind in places.get(element.offset, ()):
                 yield from _ram_section(stream, ram, element, kind, place)

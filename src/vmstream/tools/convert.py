@@ -19,7 +19,7 @@ from vmstream.sources.compressed import Compressor, zstd_compressor
 from vmstream.sources.libvirt import Format as SaveFormat
 from vmstream.sources.libvirt import image_head
 from vmstream.stream.multifd_writer import MultifdWriter
-from vmstream.stream.ram_writer import MappedRamWriter, Piece, RamWriter
+from vmstream.stream.ram_writer import MappedRamWriter, Piece, RamWriter, Stored
 from vmstream.stream.rewriting import (
     block_list,
     check_convertible,
@@ -229,6 +229,11 @@ class _Sink(Protocol):
     def finish(self) -> None: ...
 
 
+def _buffers(piece: Piece) -> list[Buffer]:
+    assert not isinstance(piece.behind, Stored), "memory is written anew in every form"
+    return [*piece.buffers, *(piece.behind.buffers() if piece.behind is not None else ())]
+
+
 class _FileSink:
     """A file as it is, behind ``base`` bytes that stand there already."""
 
@@ -240,7 +245,7 @@ class _FileSink:
     def put(self, piece: Piece) -> None:
         if piece.at is not None:
             self._position = self._base + piece.at
-        self._position = self._file.write_all_at(self._position, piece.buffers)
+        self._position = self._file.write_all_at(self._position, _buffers(piece))
 
     def finish(self) -> None:
         self._file.finish()
@@ -254,7 +259,7 @@ class _PackingSink:
         self._packer = packer
 
     def put(self, piece: Piece) -> None:
-        self.put_all(piece.buffers)
+        self.put_all(_buffers(piece))
 
     def put_all(self, buffers: Iterable[Buffer]) -> None:
         for buffer in buffers:

@@ -14,7 +14,7 @@ from vmstream.channels.tls import Credentials
 from vmstream.channels.uri import FileAddress, parse_address
 from vmstream.engine.source import Source, opening_commands
 from vmstream.errors import StreamError
-from vmstream.stream.ram_writer import Piece, RamWriter
+from vmstream.stream.ram_writer import Piece, RamWriter, Stored
 from vmstream.stream.rewriting import check_convertible, configuration, is_plain, rewritten
 from vmstream.stream.stream import Stream
 from vmstream.tools.convert import Compression, Form, Options, ram_writer
@@ -107,7 +107,8 @@ def send(
     ) as source:
         try:
             pieces = progress.follow(_pieces(stream, ram, answering))
-            source.send(pieces, lambda: _tell(advance, stream, ram, source))
+            ahead = ram.kept - 1 if ram is not None else 1
+            source.send(pieces, lambda: _tell(advance, stream, ram, source), ahead=ahead)
             progress.section = None
             source.finish()
         except StreamError as raised:
@@ -175,7 +176,7 @@ class _Progress:
     def follow(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         for piece in pieces:
             first = bytes(piece.buffers[0][:262]) if piece.buffers else b""
-            if piece.stored is not None:
+            if isinstance(piece.behind, Stored):
                 self.section = "ram"
             if not piece.channel and len(first) > 6 and first[0] in (1, 4):
                 name = first[6 : 6 + first[5]]

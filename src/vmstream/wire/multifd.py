@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from enum import IntEnum, IntFlag
 
 import msgspec
+import numpy as np
 
 from vmstream.errors import LimitExceeded, Malformed
 from vmstream.wire.reader import Parse, Reader, bytes_of, text_of
@@ -25,6 +26,7 @@ __all__ = [
     "MultifdPacket",
     "OldInitialPacket",
     "OldMultifdPacket",
+    "packet_head",
     "read_initial_packet",
     "read_old_packet",
     "read_packet",
@@ -224,6 +226,25 @@ class OldMultifdPacket(msgspec.Struct, frozen=True):
             self.block_name,
         )
         return head + struct.pack(f">{self.pages_alloc}Q", *self.page_offsets)
+
+
+def packet_head(room: int) -> np.dtype[np.void]:
+    """The header of a packet with room for so many pages, as :class:`MultifdPacket` encodes it."""
+    return np.dtype(
+        [
+            ("magic", ">u4"),
+            ("version", ">u4"),
+            ("flags", ">u4"),
+            ("pages_alloc", ">u4"),
+            ("normal_pages", ">u4"),
+            ("next_packet_size", ">u4"),
+            ("packet_num", ">u8"),
+            ("zero_pages", ">u4"),
+            ("reserved", "V28"),
+            ("block_name", "S256"),
+            ("page_offsets", ">u8", (room,)),
+        ]
+    )
 
 
 def read_initial_packet(reader: Reader) -> Parse[InitialPacket | OldInitialPacket]:
