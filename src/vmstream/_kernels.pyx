@@ -328,6 +328,7 @@ def gather(
 cdef extern from *:
     """
     #include <errno.h>
+    #include <fcntl.h>
     #include <sys/socket.h>
     #include <sys/uio.h>
     static ssize_t vms_send(int descriptor, struct iovec *vectors, int count)
@@ -338,10 +339,16 @@ cdef extern from *:
             sent = writev(descriptor, vectors, count);
         return sent < 0 ? -errno : sent;
     }
+    static ssize_t vms_tee(int from, int to, size_t size)
+    {
+        ssize_t copied = tee(from, to, size, SPLICE_F_NONBLOCK);
+        return copied < 0 ? -errno : copied;
+    }
     """
     struct iovec:
         void *iov_base
         size_t iov_len
+    ssize_t vms_tee(int source, int sink, size_t size) nogil
     ssize_t vms_send(int descriptor, iovec *vectors, int count) nogil
 
 
@@ -409,3 +416,15 @@ def send_parts(
                 break
             position += sent
     return position - start if position > start else sent
+
+
+def tee(int source, int sink, size_t size):
+    """Have a pipe hold what another one holds, up to ``size`` bytes, without copying it.
+
+    Returns:
+        the bytes, as many as there was room for; or the negative ``errno``.
+    """
+    cdef ssize_t copied
+    with nogil:
+        copied = vms_tee(source, sink, size)
+    return copied

@@ -23,7 +23,6 @@ from vmstream.channels.channel import Channel, Listener, connect, listen
 from vmstream.channels.fd import channel_of
 from vmstream.channels.memory import MemoryChannel
 from vmstream.channels.pieces import Conduit, NotPossible, Pieces
-from vmstream.channels.sockets import SocketChannel
 from vmstream.channels.uri import parse_address
 from vmstream.errors import BadAddress, ChannelError, PeerClosed, ShutDown, TimedOut, Unsupported
 
@@ -192,22 +191,31 @@ def test_what_was_moved_is_told_before_a_shutdown(tmp_path: Path) -> None:
             conduit.to_file(destination, file.fileno(), 1 << 20)
 
 
-def test_the_kernel_passes_bytes_on(listener: Listener, at_once: ThreadPoolExecutor) -> None:
-    """Those that were looked at before, and to a channel that copies too."""
-    with joined(listener) as (source, destination), Conduit(1 << 16) as conduit:
-        if not isinstance(destination, SocketChannel):
-            pytest.skip("no socket")
-        source.send(CONTENT[:100_000])
-        source.finish()
-        sink, pieces, passed = MemoryChannel(), Pieces(30_000), b""
+@pytest.mark.parametrize("start", [0, 1, 4095, 4096, 50_000])
+def test_the_kernel_passes_on_what_was_looked_at(
+    start: int, listener: Listener, at_once: ThreadPoolExecutor
+) -> None:
+    """All of it, or from some byte on; and to a channel that copies, too."""
+    content = CONTENT[:100_000]
+    with (
+        joined(listener) as (source, destination),
+        Conduit(1 << 16, looked_at=True) as conduit,
+    ):
+        at_once.submit(lambda: (source.send(content), source.finish()))
+        sink, pieces, passed = MemoryChannel(), Pieces(1 << 16), 0
         try:
-            while piece := bytes(pieces.peek(destination)):
-                assert conduit.to_channel(destination, sink, len(piece)) == len(piece)
-                passed += piece
+            while held := conduit.take(destination):
+                skipped = min(start, held)
+                for at in (skipped, 0):
+                    with pieces.look(conduit, at) as piece:
+                        assert piece == content[passed + at : passed + held]
+                conduit.give(sink)
+                passed += held
         except NotPossible:
-            pytest.skip("not with such a socket")
-        assert passed == sink.data == CONTENT[:100_000]
-        assert conduit.to_channel(destination, sink) == 0
+            pytest.skip("not with such a channel")
+        assert sink.data == content
+        assert conduit.take(destination) == 0
+        assert pieces.look(conduit) == b""
 
 
 def test_a_sink_that_takes_nothing_is_no_idle_source(at_once: ThreadPoolExecutor) -> None:
@@ -222,8 +230,8 @@ def test_a_sink_that_takes_nothing_is_no_idle_source(at_once: ThreadPoolExecutor
         sending = at_once.submit(lambda: source.send(*[CONTENT] * 20))
 
         def pass_on() -> None:
-            while conduit.to_channel(destination, sink):
-                pass
+            while conduit.take(destination):
+                conduit.give(sink)
 
         with pytest.raises(ChannelError, match="nothing could be sent") as caught:
             pass_on()
@@ -235,7 +243,7 @@ def test_a_sink_that_takes_nothing_is_no_idle_source(at_once: ThreadPoolExecutor
 
 def test_only_descriptors_are_something_for_the_kernel() -> None:
     with Conduit(4096) as conduit, pytest.raises(NotPossible):
-        conduit.to_channel(MemoryChannel(b"QEVM"), MemoryChannel())
+        conduit.take(MemoryChannel(b"QEVM"))
 
 
 def test_the_real_port_is_in_the_address(listener: Listener) -> None:

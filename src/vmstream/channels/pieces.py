@@ -7,12 +7,15 @@ import errno
 import fcntl
 import os
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from vmstream._kernels import tee
 from vmstream.channels.channel import Channel
 from vmstream.channels.descriptor import DescriptorChannel
-from vmstream.channels.sockets import SocketChannel
 from vmstream.errors import ChannelError, ShutDown, TimedOut
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["Conduit", "NotPossible", "Pieces"]
 
@@ -40,10 +43,10 @@ class Pieces:
         view = self._room()[:limit]
         return view[: channel.read_into(view)]
 
-    def peek(self, channel: SocketChannel) -> memoryview:
-        """The same, and it can be received once more."""
+    def look(self, conduit: Conduit, start: int = 0) -> memoryview:
+        """What a conduit holds from byte ``start`` on; it holds it still."""
         view = self._room()
-        return view[: channel.peek_into(view)]
+        return view[: conduit.look_into(view, start)]
 
     def _room(self) -> memoryview:
         if not self._is_free():
@@ -71,13 +74,28 @@ class Conduit:
             :meth:`Channel.send`.
     """
 
-    def __init__(self, size: int) -> None:
-        """For ``size`` bytes at a time, or fewer where the system allows no larger pipe."""
-        self._out, self._in = os.pipe2(os.O_CLOEXEC)
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, size)
-        self._size: int = fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ)
+    def __init__(self, size: int, *, looked_at: bool = False) -> None:
+        """For ``size`` bytes at a time, or fewer where the system allows no larger pipe.
+
+        Args:
+            looked_at: whether :meth:`look_into` is to be used, which takes a second pipe.
+        """
+        self._held = 0
+        self._size = size
+        self._out, self._in = self._pipe()
+        self._copy = self._pipe() if looked_at else None
+        self._nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if looked_at else -1
+        if self._copy is not None:  # which the system may have made smaller
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, self._size)
         os.set_blocking(self._in, False)
+
+    def _pipe(self) -> tuple[int, int]:
+        """A pipe of the size, which becomes smaller where that can not be."""
+        out, into = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, self._size)
+        self._size = min(self._size, fcntl.fcntl(into, fcntl.F_GETPIPE_SZ))
+        return out, into
 
     def to_file(self, channel: Channel, descriptor: int, most: int) -> int:
         """Append to a file what has arrived, waiting for the first byte.
@@ -106,30 +124,50 @@ class Conduit:
                 break
         return count
 
-    def to_channel(self, source: Channel, sink: Channel, count: int | None = None) -> int:
-        """Pass on what has arrived, waiting for the first byte.
-
-        Args:
-            count: bytes that are known to have arrived, all of which are passed on.
+    def take(self, channel: Channel) -> int:
+        """Hold what has arrived, waiting for the first byte.
 
         Returns:
             the count of bytes, 0 only at the end.
+        """
+        self._held = self._take(channel, self._size)
+        return self._held
+
+    def look_into(self, buffer: Buffer, start: int = 0) -> int:
+        """Copy what is held, from byte ``start`` on, which stays held; returns the count.
 
         Raises:
-            ChannelError: among others, the sink took nothing within its timeout.
+            ValueError: it does not fit the buffer.
         """
-        passed = 0
-        while count is None or passed < count:
-            moved = self._take(source, self._size if count is None else count - passed)
-            try:
-                self._give(sink, moved)
-            except TimedOut as error:
-                # What was received is lost with this: it must not pass for an idle source.
-                raise ChannelError(error.message, file=error.file) from error
-            passed += moved
-            if count is None or not moved:
-                break
-        return passed
+        assert self._copy is not None, "made to be looked at"
+        count = self._held - start
+        view = memoryview(buffer)[:count]
+        if len(view) < count:
+            raise ValueError(f"{count} bytes are held")
+        if not count:
+            return 0
+        out, into = self._copy
+        copied = tee(self._out, into, self._held)
+        assert copied == self._held, "the pipes have the same size"
+        while start:
+            start -= os.splice(out, self._nowhere, start)
+        filled = 0
+        while filled < count:
+            filled += os.readv(out, [view[filled:]])
+        return count
+
+    def give(self, channel: Channel) -> None:
+        """Send what is held.
+
+        Raises:
+            ChannelError: among others, the channel took nothing within its timeout.
+        """
+        held, self._held = self._held, 0
+        try:
+            self._give(channel, held)
+        except TimedOut as error:
+            # What was received is lost with this: it must not pass for an idle source.
+            raise ChannelError(error.message, file=error.file) from error
 
     def _take(self, channel: Channel, size: int, *, wait: bool = True) -> int:
         if not isinstance(channel, DescriptorChannel):
@@ -154,8 +192,9 @@ class Conduit:
 
     def close(self) -> None:
         """Give the pipe back."""
-        os.close(self._in)
-        os.close(self._out)
+        for descriptor in (self._in, self._out, *(self._copy or ()), self._nowhere):
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self

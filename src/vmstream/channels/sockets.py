@@ -10,15 +10,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from vmstream.channels.channel import Channel, Listener
 from vmstream.channels.descriptor import DescriptorChannel, Interrupt, describe, milliseconds
 from vmstream.channels.uri import Address
 from vmstream.errors import ChannelError, NobodyCame, TimedOut
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 __all__ = ["SocketChannel", "SocketListener", "connect_socket", "failure"]
 
@@ -40,20 +36,6 @@ class SocketChannel(DescriptorChannel):
         descriptor = connected.fileno()
         super().__init__(name, timeout, reading=descriptor, writing=descriptor)
         connected.setblocking(False)
-
-    def peek_into(self, buffer: Buffer) -> int:
-        """Like :meth:`read_into`, but what arrived can be received once more."""
-        with self._reading:
-            self._check("read", self.readable)
-            while True:
-                try:
-                    count = self._socket.recv_into(buffer, 0, socket.MSG_PEEK)
-                except BlockingIOError:
-                    self._await(self._input, select.POLLIN, "nothing arrived")
-                except OSError as error:
-                    raise self._read_failure(error) from error
-                else:
-                    return count
 
     def shutdown(self) -> None:
         super().shutdown()

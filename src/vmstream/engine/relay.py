@@ -20,14 +20,13 @@ import msgspec
 from vmstream.channels.channel import Channel, Listener
 from vmstream.channels.pieces import Conduit, NotPossible, Pieces
 from vmstream.channels.rate import RateLimit
-from vmstream.channels.sockets import SocketChannel
 from vmstream.engine.faults import Fault, FaultKind, FaultWatch
 from vmstream.engine.timeline import Timeline
 from vmstream.errors import ChannelError, PeerClosed, ShutDown, StreamError, TimedOut
 from vmstream.stream.channels import ReturnPathDecoder
-from vmstream.stream.decoder import Decoder
 from vmstream.stream.events import Event
 from vmstream.stream.reading import live_decoder
+from vmstream.stream.skimmer import Skimmer
 from vmstream.wire.multifd import MULTIFD_MAGIC
 from vmstream.wire.return_path import ReturnMessage, ReturnType
 from vmstream.wire.sections import FILE_MAGIC, Element
@@ -336,24 +335,24 @@ class _Way:
 class _Forward(_Way):
     """From the source to the destination."""
 
-    decoder: Decoder | None = None
+    skimmer: Skimmer | None = None
     corrupt: int | None = None
     """Offset of the byte that is to be changed."""
 
     def pass_on(self, piece: memoryview) -> None:
         if not self.connection.forward:
             self.tell_kind(piece)
-        if self.decoder is None:
+        if self.skimmer is None:
             self.send(piece)
             return
         now = self.relay.now
         if self.corrupt is None and not self.relay.fault.waits:
             # Nothing hangs on what it is: the destination need not wait until we know.
             self.send(piece)
-            self.note(self.decoder.feed(piece), now)
+            self.note(self.skimmer.feed(piece), now)
             return
         start = self.connection.forward
-        events = self.decoder.feed(piece)
+        events = self.skimmer.feed(piece)
         self.note(events, now)
         due = self.relay.fault.due(start + len(piece), events)
         if due is None:
@@ -372,20 +371,30 @@ class _Forward(_Way):
         self.send(piece[head:])
 
     def pass_without_copying(self, conduit: Conduit) -> bool:
-        if self.decoder is None and self.relay.record is None:
-            count = conduit.to_channel(self.source, self.sink)
-            self.count(count)
-            return bool(count)
-        if not isinstance(self.source, SocketChannel):
-            raise NotPossible
-        with self.pieces.peek(self.source) as piece:
-            now = self.relay.now
-            count = conduit.to_channel(self.source, self.sink, len(piece))
-            self.count(count)
-            if self.decoder is not None:
-                self.note(self.decoder.feed(piece), now)
-            self.keep(self.name, piece)
-            return bool(piece)
+        count = conduit.take(self.source)
+        now = self.relay.now
+        if self.skimmer is None and self.relay.record is None:
+            conduit.give(self.sink)
+        else:
+            skipped, piece = self.look(conduit, count)
+            with piece:
+                conduit.give(self.sink)
+                self.keep(self.name, piece)
+                if self.skimmer is not None:
+                    self.note(self.skimmer.feed(piece, skipped), now)
+        self.count(count)
+        return bool(count)
+
+    def look(self, conduit: Conduit, count: int) -> tuple[int, memoryview]:
+        """What has to be seen of the bytes held, and how many before it need not be."""
+        if self.skimmer is not None and self.relay.record is None:
+            skipped = self.skimmer.skip(count)
+            if skipped:
+                piece = self.pieces.look(conduit, skipped)
+                if self.skimmer.proves(piece):
+                    return skipped, piece
+                piece.release()
+        return 0, self.pieces.look(conduit)
 
     def note(self, events: Iterable[Event], now: float) -> None:
         """Put events on the time line."""
@@ -405,8 +414,8 @@ class _Forward(_Way):
         self.relay.watched()
 
     def at_end(self) -> None:
-        if self.decoder is not None:
-            self.note(self.decoder.close(), self.relay.now)
+        if self.skimmer is not None:
+            self.note(self.skimmer.close(), self.relay.now)
             if self.relay.answered:
                 # QEMU 2.6 never closes its end of a post-copy, and has nothing more to say.
                 self.sink.shutdown()
@@ -417,13 +426,13 @@ class _Forward(_Way):
         resumes = piece[:1] == bytes((Element.COMMAND,))
         if magic == FILE_MAGIC or resumes or (not others and len(piece) < 4):
             self.connection.kind = "main"
-            self.decoder = live_decoder()
+            self.skimmer = Skimmer(live_decoder())
         elif magic == MULTIFD_MAGIC:
             self.connection.kind = "multifd"
         else:
             self.connection.kind = "preempt"
         if not self.relay.changes:
-            self.conduit = Conduit(PIECE)
+            self.conduit = Conduit(PIECE, looked_at=True)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from vmstream.errors import LimitExceeded, Malformed, NotAStream, Truncated, Unsupported
-from vmstream.stream.events import Boundary, DeviceState, Fault
+from vmstream.stream.events import Boundary, DeviceState, Event, Fault
 from vmstream.stream.extents import (
     Extents,
     find_footer,
@@ -19,7 +19,7 @@ from vmstream.stream.extents import (
 )
 from vmstream.stream.incremental import Incremental
 from vmstream.stream.iterables import body_reader
-from vmstream.stream.ram import RamReader
+from vmstream.stream.ram import PageRun, RamReader
 from vmstream.wire.colo import ColoType, read_colo_message
 from vmstream.wire.commands import COMMAND_NUMBERS, Command, CommandType, PackageEnd, read_command
 from vmstream.wire.compat import CompatTotal, read_compat_section
@@ -113,6 +113,21 @@ class Decoder(Incremental):
         return trial.ended and not faults
 
     # The stream as a whole
+
+    @property
+    def run(self) -> PageRun | None:
+        """Pages that most likely come next, where nothing else is waited for."""
+        return None if self.finished else self.ram.run
+
+    def pass_over(self, run: PageRun, records: int) -> list[Event]:
+        """Decode so many pages of :attr:`run` without their bytes.
+
+        The caller has seen :meth:`PageRun.head` at :meth:`PageRun.place` of the bytes that
+        follow those fed before; from there on they must be fed.
+        """
+        self.ram.pass_over(run, records)
+        self._wanted = 0
+        return self._drain()
 
     def _run(self) -> Parse[None]:
         head = yield from self.reader.peek(8)

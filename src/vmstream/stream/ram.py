@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from vmstream._kernels import scan_pages
 from vmstream.errors import LimitExceeded, Malformed, Truncated
 from vmstream.wire.mapped_ram import (
@@ -17,18 +19,28 @@ from vmstream.wire.mapped_ram import (
     bitmap_size,
     read_mapped_header,
 )
-from vmstream.wire.ram import MAX_PAGES, Pages, RamBlock, RamFlag, RamMark, RamTotal, RunTable
+from vmstream.wire.ram import (
+    MAX_PAGES,
+    PageKind,
+    Pages,
+    RamBlock,
+    RamFlag,
+    RamMark,
+    RamTotal,
+    RunTable,
+)
 from vmstream.wire.reader import Parse, text_of
 
 if TYPE_CHECKING:
     from vmstream.stream.incremental import Incremental
 
-__all__ = ["RamReader", "Stop"]
+__all__ = ["PageRun", "RamReader", "Stop"]
 
 _BATCH = 4096
 """Runs in one batch of pages."""
 _MARKS = (RamFlag.EOS, RamFlag.HOOK, RamFlag.MULTIFD_FLUSH)
 _END_MARK = RamFlag.EOS.to_bytes(8, "big")
+_PAGE_AGAIN = int(RamFlag.PAGE | RamFlag.CONTINUE)
 _FLAGS = 0x3FF
 """Bits below the smallest page size (1 KiB), where all flags stand."""
 _PAGE_BITS = (16, 14, 13, 12, 10)
@@ -49,6 +61,40 @@ class Stop(IntEnum):
     XBZRLE = 5
     LENGTH = 6
     FIRST = 7
+
+
+class PageRun(msgspec.Struct, frozen=True):
+    """Normal pages that most likely follow each other: those behind the last one that was read.
+
+    That they do is proven by one head: with another kind of record, another page or
+    anything else between, no page's number stands that many records further on.
+    """
+
+    at_hand: int
+    """Bytes of the first of these records that were read already."""
+    page: int
+    """Number of the first page."""
+    most: int
+    """Pages that there are behind it in the block."""
+    bits: int
+    """log2 of the page size."""
+
+    def reach(self, arrived: int) -> int:
+        """Records that lie before the last one whose head is within ``arrived`` more bytes."""
+        return min((self.at_hand + arrived - 8) // self._stride, self.most)
+
+    def place(self, records: int) -> int:
+        """Where in the bytes to come the record stands that follows so many."""
+        return records * self._stride - self.at_hand
+
+    def head(self, records: int) -> bytes:
+        """How that record begins (be64)."""
+        address = (self.page + records) << self.bits
+        return (address | _PAGE_AGAIN).to_bytes(8, "big")
+
+    @property
+    def _stride(self) -> int:
+        return 8 + (1 << self.bits)
 
 
 class RamReader:
@@ -83,6 +129,12 @@ class RamReader:
         self._index: dict[str, int] = {}
         self._current = -1
         self._table = RunTable(_BATCH)
+        self._next = -1
+        """The page behind the last one, if that was a normal one."""
+        self._passed = False
+        """Records were passed over since bytes were waited for."""
+        self._waits = False
+        """For the rest of a page record."""
 
     def add_block(self, name: str, length: int) -> int:
         """Register a block and return its number."""
@@ -133,7 +185,9 @@ class RamReader:
         if stop == Stop.NEED:
             if self.bare and not (yield from reader.need(1)):
                 return False
+            self._waits = True
             yield from self._more()
+            self._waits = False
         elif stop not in (Stop.FULL, Stop.NAMED):
             raise self._refusal(Stop(stop))
         return True
@@ -166,8 +220,40 @@ class RamReader:
                     self.flat,
                 )
             )
+            normal = table.kind[count - 1] == PageKind.NORMAL
+            self._next = int(table.page[count - 1] + table.count[count - 1]) if normal else -1
         return stop
         yield  # a generator like its neighbours, though it never waits
+
+    @property
+    def run(self) -> PageRun | None:
+        """What most likely comes, while more bytes are waited for; None where it is not known."""
+        if not self._waits or self._next < 0 or self.flat or self.page_bits is None:
+            return None
+        rest = self.owner.reader.rest
+        most = self._pages(self._current) - self._next - 1
+        if rest is None or most <= 0:
+            return None
+        run = PageRun(len(rest), self._next, most, self.page_bits)
+        return run if run.head(0).startswith(bytes(rest[:8])) else None
+
+    def pass_over(self, run: PageRun, records: int) -> None:
+        """Take so many pages of :attr:`run` for read, whose content nobody looks at."""
+        reader = self.owner.reader
+        at = reader.offset
+        table = RunTable(1)
+        table.kind[0], table.named[0], table.block[0] = PageKind.NORMAL, 0, self._current
+        table.page[0], table.count[0], table.offset[0] = run.page, records, at + 8
+        reader.pos += run.at_hand
+        reader.skip_ahead(run.place(records))
+        self.owner.emit(
+            Pages(
+                at, reader.offset - at, 1 << run.bits, self.names, self.lengths,
+                table, memoryview(b""), at,
+            )
+        )  # fmt: skip
+        self._next += records
+        self._passed = True
 
     def _pages(self, block: int) -> int:
         """Pages of a block, a last partial one included."""
@@ -214,8 +300,14 @@ class RamReader:
     def _more(self) -> Parse[None]:
         """Wait for at least one byte beyond what is at hand."""
         reader = self.owner.reader
-        if not (yield from reader.need(len(reader.view) - reader.pos + 1)):
-            raise self._cut()
+        wanted = len(reader.view) - reader.pos + 1
+        while not reader.has(wanted):
+            if reader.closed:
+                raise self._cut()
+            yield wanted
+            if self._passed:
+                self._passed = False
+                return  # what was waited for lies behind
 
     def _cut(self) -> Truncated:
         reader = self.owner.reader

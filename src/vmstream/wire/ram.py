@@ -171,7 +171,7 @@ class Pages(msgspec.Struct, frozen=True):
     """Their used lengths in bytes."""
     runs: RunTable
     view: memoryview
-    """Bytes that hold every payload, valid as long as the piece fed."""
+    """Bytes that hold every payload, valid as long as the piece fed; empty when passed over."""
     base: int
     """Stream offset of ``view[0]``."""
     flat: bool = False
@@ -192,6 +192,8 @@ class Pages(msgspec.Struct, frozen=True):
         return self.view[at : at + length]
 
     def encode(self) -> bytes:
+        if self.size and not len(self.view):
+            raise ValueError(f"{self.size} bytes at {self.offset:#x} were passed over, not read")
         runs = self.runs
         columns = (runs.kind, runs.named, runs.block, runs.page, runs.count, runs.offset)
         return b"".join(

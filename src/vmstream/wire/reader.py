@@ -62,6 +62,13 @@ class Reader:
             rest = max(self._left - self.pos, 0) + len(self._next) - max(self.pos - self._left, 0)
         return rest + self._waiting
 
+    @property
+    def rest(self) -> memoryview | None:
+        """What has arrived and is not used yet; None where it stands in several pieces."""
+        if self._next is not None or self._pieces:
+            return None
+        return self.view[self.pos :]
+
     def feed(self, piece: memoryview) -> None:
         """Append bytes that follow everything fed before; the piece is kept, not copied."""
         if len(piece):
