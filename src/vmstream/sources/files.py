@@ -19,7 +19,7 @@ __all__ = ["DeviceFile", "MappedFile", "MemorySource", "ObjectFile"]
 WINDOW = 32 * MIB
 """Bytes of a mapped file given at a time, and so the most of it that is resident at once."""
 VIEW = 4 * MIB
-VIEWED = 6
+VIEWED = 8
 """Windows of this size that are resident for :meth:`MappedFile.view_at`."""
 READ_SIZE = MIB
 """Bytes asked of a device or a file object at a time."""

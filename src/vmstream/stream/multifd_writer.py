@@ -39,8 +39,6 @@ MARKED_SINCE = (8, 1)
 ZERO_LISTS_SINCE = (9, 0)
 """Machine types from this one on want zero pages listed in packets."""
 
-KEPT_VIEWED = 32
-"""Pieces that may wait to be sent, where their content is not read but looked at."""
 _PACKETS_READ = 4
 _PACKETS_VIEWED = 16
 """Packets made together of pages that are read, and of such that only are looked at."""
@@ -85,7 +83,8 @@ class MultifdWriter(RamWriter):
         self._room = PACKET_SIZE // self.page_size
         self._viewed = memory.viewable
         if self._viewed:
-            self.kept = KEPT_VIEWED
+            # Those of two batches: what is looked at later than that is mapped anew.
+            self.kept = 2 * min(channels, _PACKETS_VIEWED)
         self._batch = self._room * (_PACKETS_VIEWED if self._viewed else _PACKETS_READ)
         self._head = packet_head(self._room)
         self._turn = 0
