@@ -153,10 +153,12 @@ class PeerClosed(ChannelError):
     Attributes:
         sending: it showed when something was sent; what the other end said before it
             closed may still be received.
+        sent: bytes that had gone by then of what was to be sent.
     """
 
     code = "peer-closed"
     sending = False
+    sent = 0
 
 
 class ShutDown(ChannelError):

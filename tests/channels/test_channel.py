@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vmstream.channels.channel import Channel, Listener, connect, listen
@@ -25,6 +26,7 @@ from vmstream.channels.memory import MemoryChannel
 from vmstream.channels.pieces import Conduit, NotPossible, Pieces
 from vmstream.channels.uri import parse_address
 from vmstream.errors import BadAddress, ChannelError, PeerClosed, ShutDown, TimedOut, Unsupported
+from vmstream.stream.parts import Parts
 
 CONTENT = random.Random(6).randbytes(3 << 20)
 SOON = 5.0
@@ -216,6 +218,33 @@ def test_the_kernel_passes_on_what_was_looked_at(
         assert sink.data == content
         assert conduit.take(destination) == 0
         assert pieces.look(conduit) == b""
+
+
+@pytest.mark.parametrize("how", ["buffers", "parts", "a pipe"])
+def test_how_much_went_before_the_other_end_closed(how: str) -> None:
+    ours, theirs = socket.socketpair()
+    with (
+        connect(f"fd:{ours.detach()}", timeout=SOON) as channel,
+        Conduit(1 << 20, looked_at=True) as conduit,
+    ):
+        threading.Timer(0.2, theirs.close).start()
+        large = np.ones(1 << 24, np.uint8).data
+        with pytest.raises(PeerClosed) as caught:
+            if how == "buffers":
+                channel.send(b"QEVM", large)
+            elif how == "parts":
+                places, ends = np.array([~0, 0]), np.array([4, len(large)])
+                channel.send_parts(Parts(memoryview(b"QEVM"), large, places, ends), 0, len(large))
+            else:
+                read, write = os.pipe()
+                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
+                os.write(write, large[: 1 << 20])
+                os.close(write)
+                with listen(f"fd:{read}", timeout=SOON).accept() as source:
+                    while conduit.take(source):
+                        conduit.give(channel)
+        assert caught.value.sending
+        assert 0 < caught.value.sent < len(large)
 
 
 def test_a_sink_that_takes_nothing_is_no_idle_source(at_once: ThreadPoolExecutor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from leaks import nothing_leaks
 
-from builders import END, HEADER, configuration, device
+from builders import END, HEADER, configuration, described, description, device
 from vmstream.engine.source import opening_commands
 from vmstream.tools.relay import relay
 from vmstream.wire.return_path import ReturnMessage, ReturnType
@@ -49,3 +50,32 @@ def test_the_last_word_ends_it_where_the_destination_stays() -> None:
     assert report.complete, report.error
     assert [message.name for message in report.messages] == ["SHUT"]
     assert report.connections[0].error is None
+
+
+LONG = description([described(f"device-{number}", 1) for number in range(20_000)])
+"""More than the buffers of a socket take."""
+
+
+@pytest.mark.parametrize("rate", [0, 1 << 40], ids=["in the kernel", "copied"])
+@pytest.mark.parametrize("whole", [True, False], ids=["behind the end mark", "before it"])
+def test_a_destination_that_closes_early(whole: bool, rate: int) -> None:
+    """It loaded all if that was behind the end mark: QEMU need not read what follows."""
+    head = HEADER + configuration() + device(1, "timer", b"t")
+    stream = head + END + LONG if whole else head + device(2, "long", bytes(len(LONG))) + END
+    (ours, source), (onward, destination) = socket.socketpair(), socket.socketpair()
+
+    def send() -> None:
+        with source, contextlib.suppress(OSError):
+            source.sendall(stream)
+
+    def load() -> None:
+        with destination:
+            assert destination.recv(len(head) + 1, socket.MSG_WAITALL)
+
+    threads = [threading.Thread(target=work) for work in (send, load)]
+    for thread in threads:
+        thread.start()
+    report = relay(f"fd:{ours.detach()}", f"fd:{onward.detach()}", timeout=5, rate=rate)
+    for thread in threads:
+        thread.join()
+    assert report.complete is whole

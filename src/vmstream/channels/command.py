@@ -79,9 +79,9 @@ class CommandChannel(DescriptorChannel):
         if self._exited(GRACE) and (error := self._failure(())) is not None:
             raise error
 
-    def _broken(self, cause: str) -> ChannelError:
+    def _broken(self, cause: str, sent: int) -> ChannelError:
         error = self._failure(()) if self._exited(GRACE) else None
-        return error or super()._broken(cause)
+        return error or super()._broken(cause, sent)
 
     def _release(self) -> None:
         super()._release()

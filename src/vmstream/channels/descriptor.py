@@ -164,7 +164,7 @@ class DescriptorChannel(Channel):
                 except OSError as error:
                     if error.errno == errno.EINVAL and not sent:
                         raise
-                    raise self._write_failure(error) from error
+                    raise self._write_failure(error, sent) from error
 
     def _nothing_more(self) -> None:
         """The end, or what broke the connection."""
@@ -177,9 +177,10 @@ class DescriptorChannel(Channel):
         views = [memoryview(buffer).cast("B") for buffer in buffers]
         with self._writing:
             self._check("written", self.writable and not self._finished)
-            start = 0
+            start = sent = 0
             while start < len(views):
-                count = self._write_some(views[start : start + VECTORS])
+                count = self._write_some(views[start : start + VECTORS], sent)
+                sent += count
                 while start < len(views) and count >= len(views[start]):
                     count -= len(views[start])
                     start += 1
@@ -189,6 +190,7 @@ class DescriptorChannel(Channel):
     def send_parts(self, parts: Parts, start: int, stop: int) -> None:
         with self._writing:
             self._check("written", self.writable and not self._finished)
+            begin = start
             while start < stop:
                 sent = send_parts(
                     self._output, parts.heads, parts.data, parts.places, parts.ends, start, stop
@@ -199,7 +201,7 @@ class DescriptorChannel(Channel):
                     self._await(self._output, select.POLLOUT, "nothing could be sent")
                 else:
                     error = OSError(-sent, os.strerror(-sent))
-                    raise self._write_failure(error) from error
+                    raise self._write_failure(error, start - begin) from error
 
     def finish(self) -> None:
         with self._writing:
@@ -233,10 +235,10 @@ class DescriptorChannel(Channel):
     def _at_end(self) -> None:
         """The other end will send nothing more."""
 
-    def _broken(self, cause: str) -> ChannelError:
-        """The error for a connection that the other end gave up."""
+    def _broken(self, cause: str, sent: int) -> ChannelError:
+        """The error for a connection that the other end gave up after so many bytes."""
         closed = PeerClosed(f"the other end closed the connection: {cause}", file=self.name)
-        closed.sending = True
+        closed.sending, closed.sent = True, sent
         return closed
 
     def _end_output(self) -> None:
@@ -272,19 +274,19 @@ class DescriptorChannel(Channel):
         if not ready:
             raise TimedOut(f"{what} for {timeout:g} s", file=self.name)
 
-    def _write_some(self, views: list[memoryview]) -> int:
+    def _write_some(self, views: list[memoryview], sent: int) -> int:
         while True:
             try:
                 return self._write(views)
             except BlockingIOError:
                 self._await(self._output, select.POLLOUT, "nothing could be sent")
             except OSError as error:
-                raise self._write_failure(error) from error
+                raise self._write_failure(error, sent) from error
 
-    def _write_failure(self, error: OSError) -> ChannelError:
+    def _write_failure(self, error: OSError, sent: int) -> ChannelError:
         self._interrupt.check(self.name)
         if error.errno in _GONE:
-            return self._broken(describe(error))
+            return self._broken(describe(error), sent)
         return ChannelError(f"could not write: {describe(error)}", file=self.name)
 
     def _read_failure(self, error: OSError) -> ChannelError:

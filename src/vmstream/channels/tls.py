@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["X509", "Credentials", "Psk", "TlsChannel", "TlsListener"]
 
-RECORDS = 256 * 1024
-"""Bytes received, or encrypted and sent, at a time: 16 records of TLS."""
+RECORD = 16384
+LARGEST_RECORD = RECORD + 256
+"""Bytes of a full record of TLS before and after it is encrypted, at most (RFC 8446, 5.2)."""
+RECORDS = 16 * RECORD
+"""Bytes received, or encrypted and sent, at a time."""
 PSK_CIPHERS = "kECDHEPSK:kPSK"
 """Key exchanges of TLS 1.2 that need no certificate; TLS 1.3 has them without being asked."""
 
@@ -251,9 +254,17 @@ class TlsChannel(Channel):
         with self._writing:
             if self._finished:
                 raise ValueError(f"{self.name}: this channel can not be written any more")
+            sent = 0
             for piece in _pieces(buffers):
-                self._encrypt(piece)
-                self._push()
+                due = self._encrypt(piece)
+                try:
+                    self._push()
+                except PeerClosed as error:
+                    # What did not go may be the session's own, an answer to a goodbye.
+                    if error.sent < due:
+                        error.sent = sent + error.sent // LARGEST_RECORD * RECORD
+                        raise
+                sent += len(piece)
 
     def finish(self) -> None:
         with self._writing:
@@ -351,7 +362,8 @@ class TlsChannel(Channel):
             else:
                 self._arrived.write_eof()
 
-    def _encrypt(self, piece: Buffer) -> None:
+    def _encrypt(self, piece: Buffer) -> int:
+        """Have the session make records; returns the bytes that are to be sent for it."""
         view = memoryview(piece)
         with self._inside:
             try:
@@ -359,14 +371,21 @@ class TlsChannel(Channel):
                     view = view[self._session.write(view) :]
             except ssl.SSLError as error:
                 raise self._failure("the TLS session failed", error) from error
+            return self._leaving.pending
 
     def _push(self) -> None:
         """Send what the session has to say; whoever calls holds :attr:`_writing`."""
+        sent = 0
         while data := self._records():
             try:
                 self._below.send(data)
             except PeerClosed as error:
-                raise self._parting_word() or error from error
+                error.sent += sent
+                reason = self._parting_word()
+                if isinstance(reason, PeerClosed):
+                    reason.sent = error.sent
+                raise reason or error from error
+            sent += len(data)
 
     def _push_if_free(self) -> None:
         # A thread that is sending takes these along; waiting for it could be for ever, when
@@ -379,7 +398,7 @@ class TlsChannel(Channel):
 
     def _records(self) -> bytes:
         with self._inside:
-            return self._leaving.read(RECORDS)
+            return self._leaving.read()
 
     def _parting_word(self) -> ChannelError | None:
         """Why the other end closed the connection, when an alert of it has arrived."""
@@ -461,7 +480,7 @@ def _loading(path: Path) -> Iterator[None]:
         raise ChannelError(f"this is no text: {error}", file=str(path)) from error
 
 
-def _pieces(buffers: tuple[Buffer, ...]) -> Iterator[Buffer]:
+def _pieces(buffers: tuple[Buffer, ...]) -> Iterator[bytes | memoryview]:
     """The same bytes in fewer, larger pieces: each piece begins a record of its own."""
     small: list[memoryview] = []
     size = 0

@@ -348,8 +348,7 @@ class _Forward(_Way):
         now = self.relay.now
         if self.corrupt is None and not self.relay.fault.waits:
             # Nothing hangs on what it is: the destination need not wait until we know.
-            self.send(piece)
-            self.note(self.skimmer.feed(piece), now)
+            self.give(lambda: self.send(piece), self.skimmer, piece, now)
             return
         start = self.connection.forward
         events = self.skimmer.feed(piece)
@@ -378,12 +377,32 @@ class _Forward(_Way):
         else:
             skipped, piece = self.look(conduit, count)
             with piece:
-                conduit.give(self.sink)
+                if self.skimmer is None:
+                    conduit.give(self.sink)
+                else:
+                    self.give(lambda: conduit.give(self.sink), self.skimmer, piece, now, skipped)
                 self.keep(self.name, piece)
-                if self.skimmer is not None:
-                    self.note(self.skimmer.feed(piece, skipped), now)
         self.count(count)
         return bool(count)
+
+    def give(
+        self,
+        send: Callable[[], None],
+        skimmer: Skimmer,
+        piece: memoryview,
+        now: float,
+        skipped: int = 0,
+    ) -> None:
+        """Send a piece and ``skipped`` bytes before it; then decode what went."""
+        try:
+            send()
+        except PeerClosed as error:
+            # A destination without a return path may close before it has read what
+            # follows the end mark.
+            if error.sent >= skipped:
+                self.note(skimmer.feed(piece[: error.sent - skipped], skipped), now)
+            raise
+        self.note(skimmer.feed(piece, skipped), now)
 
     def look(self, conduit: Conduit, count: int) -> tuple[int, memoryview]:
         """What has to be seen of the bytes held, and how many before it need not be."""

@@ -23,6 +23,8 @@ def render(report: SendReport) -> None:
     if report.error is not None:
         where = f" while {printable(report.section)} was sent" if report.section else ""
         out.print(Text.assemble(("! ", "bold yellow"), printable(report.error), where))
+        if report.bytes:
+            out.print("the destination's own log tells why; `vmstream explain LOG` says more of it")
     rate = size(int(report.bytes / max(report.seconds, 1e-9)))
     out.print(f"{size(report.bytes)} in {report.seconds:.1f} s ({rate}/s)")
     if report.complete and not report.confirmed:

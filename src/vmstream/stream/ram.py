@@ -146,7 +146,7 @@ class RamReader:
 
     def forget_block(self) -> None:
         """The next page record must name its block (recovery of a post-copy)."""
-        self._current = -1
+        self._current = self._next = -1
 
     def body(self, version_id: int) -> Parse[None]:
         """Read one section body, up to its EOS.
