@@ -17,7 +17,7 @@ from guests import Guest, firmware, started
 from vmstream.engine.monitor import parse_monitor
 from vmstream.errors import ChannelError
 from vmstream.sources.libvirt import Format
-from vmstream.tools.capture import Afterwards, CaptureReport, Wanted, capture
+from vmstream.tools.capture import Afterwards, CaptureReport, Wanted, _Capture, capture
 from vmstream.tools.convert import Container
 from vmstream.tools.open import open_stream
 from vmstream.tools.receive import Kept
@@ -255,6 +255,32 @@ def test_interrupted_at_random_moments(qemu: Path, tmp_path: Path) -> None:
                     with open_stream(out) as stream:
                         assert stream.complete
                 out.unlink(missing_ok=True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("channels", [0, 2])
+def test_an_end_before_qemu_was_told_to_migrate(
+    channels: int, qemu72: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU then has our socket's other end, and would keep it for ever."""
+
+    async def drive(*_: object) -> None:
+        raise RuntimeError("interrupted")
+
+    monkeypatch.setattr(_Capture, "drive", drive)
+
+    async def run() -> None:
+        async with counting(qemu72, tmp_path) as (guest, place):
+            before = await settings(guest)
+            wanted = Wanted(channels=channels)
+            with pytest.raises(RuntimeError, match="interrupted"):
+                await asyncio.wait_for(
+                    asyncio.to_thread(capture, place, tmp_path / "out", wanted), 20
+                )
+            await goes_on(guest)
+            assert await settings(guest) == before
 
     asyncio.run(run())
 

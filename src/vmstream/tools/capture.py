@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,7 @@ class _Capture:
             except BaseException:
                 with contextlib.suppress(ChannelError):
                     await monitor.execute("migrate_cancel")
-                wake()
+                await wake()
                 await self.joined(receiver)
                 raise
             await self.joined(receiver)
@@ -246,23 +246,32 @@ class _Capture:
 
     async def channel(
         self, monitor: Monitor, stack: contextlib.ExitStack
-    ) -> tuple[str, str | None, Callable[[], None]]:
-        """Where we listen, what QEMU is told, and how a listener that waits is woken."""
+    ) -> tuple[str, str | None, Callable[[], Awaitable[None]]]:
+        """Where we listen, what QEMU is told, and how a receiver is woken that waits in vain."""
         if monitor.passes_descriptors and not self.wanted.channels:
             ours, theirs = socket.socketpair()
             with theirs:
                 await monitor.give(theirs.fileno(), NAME)
+
+            async def take_back() -> None:
+                # QEMU keeps the other end open until a migration uses it.
+                with contextlib.suppress(ChannelError):
+                    await monitor.execute("closefd", {"fdname": NAME})
+
             # The channel takes the descriptor over.
-            return f"fd:{ours.detach()}", f"fd:{NAME}", lambda: None
+            return f"fd:{ours.detach()}", f"fd:{NAME}", take_back
         if monitor.passes_descriptors:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vmstream-"))
             place = f"unix:{folder}/capture"
         else:
             place = f"tcp:{monitor.local}:0"
 
-        def wake() -> None:
+        def knock() -> None:
             with contextlib.suppress(StreamError):
                 connect(place, timeout=1).close()
+
+        async def wake() -> None:
+            await asyncio.to_thread(knock)
 
         return place, None, wake
 
