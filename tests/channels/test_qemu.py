@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -234,19 +235,29 @@ def send_all(channels: list[bytes], place: Any, tls: Credentials | None, goodbye
     """Every channel as soon as it stands, the main one first.
 
     A destination reads the first packet of a channel before it looks at the
-    next connection, so that none may wait for the others.
+    next connection, so that none may wait for the others. The main channel's last
+    section is kept until all others have ended: who has read it need not look at them.
     """
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(channels)) as pool:
-        sending = []
-        for data in channels:
-            writer = StreamWriter(connect(place, timeout=SOON, tls=tls))
-            stack.enter_context(writer)
-            sending.append(pool.submit(send_one, writer, data, goodbye))
-        for done in sending:
-            done.result(SOON)
+    main, *others = channels
+    with vmstream.open(*channels) as stream:
+        last = stream.sections[-1].offset
+    with (
+        StreamWriter(connect(place, timeout=SOON, tls=tls)) as first,
+        ThreadPoolExecutor(len(channels)) as pool,
+    ):
+        sending = [pool.submit(send_one, first, main[:last])]
+        with contextlib.ExitStack() as stack:
+            for data in others:
+                writer = StreamWriter(connect(place, timeout=SOON, tls=tls))
+                stack.enter_context(writer)
+                sending.append(pool.submit(send_one, writer, data, goodbye))
+            for done in sending:
+                done.result(SOON)
+        time.sleep(0.3)
+        send_one(first, main[last:], goodbye)
 
 
-def send_one(writer: StreamWriter, data: bytes, goodbye: bool) -> None:
+def send_one(writer: StreamWriter, data: bytes, goodbye: bool = False) -> None:
     writer.put_buffers(data)
     if goodbye:
         writer.finish()
