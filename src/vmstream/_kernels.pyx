@@ -367,7 +367,7 @@ def send_parts(
     an object of its own.
 
     Args:
-        descriptor: to write to; a socket need not be connected by now.
+        descriptor: a stream socket, a pipe or a file, non-blocking where it can be.
         places: where each part begins in ``data``; ``~place`` for one in ``heads``.
         ends: where each part ends, counted from the beginning of the first.
 
@@ -378,7 +378,7 @@ def send_parts(
         ValueError: a part is not within its bytes, or there is nothing to send.
     """
     cdef iovec vectors[VECTORS]
-    cdef Py_ssize_t count = places.shape[0], part = 0, used, asked, size, skip
+    cdef Py_ssize_t count = places.shape[0], part = 0, used, size, skip
     cdef Py_ssize_t begin = 0, position = start, i
     cdef int64_t place, room
     cdef const uint8_t *at
@@ -396,7 +396,7 @@ def send_parts(
         while position < stop:
             while ends[part] <= position:
                 part += 1
-            used = asked = 0
+            used = 0
             for i in range(part, count):
                 begin = ends[i - 1] if i else 0
                 if used == VECTORS or begin >= stop:
@@ -410,7 +410,6 @@ def send_parts(
                 vectors[used].iov_base = <void *>(at + skip)
                 vectors[used].iov_len = size
                 used += 1
-                asked += size
             sent = vms_send(descriptor, vectors, <int>used)
             if sent < 0:
                 break

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from vmstream._kernels import tee
 from vmstream.channels.channel import Channel
 from vmstream.channels.descriptor import DescriptorChannel
-from vmstream.errors import ChannelError, ShutDown, TimedOut
+from vmstream.errors import ChannelError, PeerClosed, ShutDown, TimedOut
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -185,10 +185,15 @@ class Conduit:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-        while count:
-            data = os.read(self._out, count)
-            channel.send(data)
-            count -= len(data)
+        given = 0
+        while given < count:
+            data = os.read(self._out, count - given)
+            try:
+                channel.send(data)
+            except PeerClosed as error:
+                error.sent += given
+                raise
+            given += len(data)
 
     def close(self) -> None:
         """Give the pipe back."""
