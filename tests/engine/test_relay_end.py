@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from leaks import nothing_leaks
@@ -58,7 +59,7 @@ LONG = description([described(f"device-{number}", 1) for number in range(20_000)
 
 @pytest.mark.parametrize("rate", [0, 1 << 40], ids=["in the kernel", "copied"])
 @pytest.mark.parametrize("whole", [True, False], ids=["behind the end mark", "before it"])
-def test_a_destination_that_closes_early(whole: bool, rate: int) -> None:
+def test_a_destination_that_closes_early(whole: bool, rate: int, tmp_path: Path) -> None:
     """It loaded all if that was behind the end mark: QEMU need not read what follows."""
     head = HEADER + configuration() + device(1, "timer", b"t")
     stream = head + END + LONG if whole else head + device(2, "long", bytes(len(LONG))) + END
@@ -75,7 +76,12 @@ def test_a_destination_that_closes_early(whole: bool, rate: int) -> None:
     threads = [threading.Thread(target=work) for work in (send, load)]
     for thread in threads:
         thread.start()
-    report = relay(f"fd:{ours.detach()}", f"fd:{onward.detach()}", timeout=5, rate=rate)
+    record = tmp_path / "record"
+    report = relay(
+        f"fd:{ours.detach()}", f"fd:{onward.detach()}", timeout=5, rate=rate, record=record
+    )
     for thread in threads:
         thread.join()
     assert report.complete is whole
+    kept = (record / "stream.mig").read_bytes()
+    assert len(kept) > len(head) and stream.startswith(kept)

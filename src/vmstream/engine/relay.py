@@ -377,11 +377,15 @@ class _Forward(_Way):
         else:
             skipped, piece = self.look(conduit, count)
             with piece:
-                if self.skimmer is None:
-                    conduit.give(self.sink)
-                else:
-                    self.give(lambda: conduit.give(self.sink), self.skimmer, piece, now, skipped)
-                self.keep(self.name, piece)
+                try:
+                    if self.skimmer is None:
+                        conduit.give(self.sink)
+                    else:
+                        self.give(
+                            lambda: conduit.give(self.sink), self.skimmer, piece, now, skipped
+                        )
+                finally:
+                    self.keep(self.name, piece)  # what arrived is not lost with the destination
         self.count(count)
         return bool(count)
 
@@ -422,8 +426,10 @@ class _Forward(_Way):
 
     def send(self, piece: memoryview) -> None:
         self.relay.pace(len(piece))
-        self.sink.send(piece)
-        self.keep(self.name, piece)
+        try:
+            self.sink.send(piece)
+        finally:
+            self.keep(self.name, piece)
         self.count(len(piece))
 
     def count(self, size: int) -> None:
