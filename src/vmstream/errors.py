@@ -162,6 +162,11 @@ class PeerClosed(ChannelError):
 
 
 class ShutDown(ChannelError):
-    """This end was shut down, mostly by another thread."""
+    """This end was shut down, mostly by another thread.
+
+    Attributes:
+        sent: bytes that had gone by then of what was to be sent.
+    """
 
     code = "shut-down"
+    sent = 0

@@ -160,7 +160,7 @@ class DescriptorChannel(Channel):
                 try:
                     sent += os.splice(pipe, self._output, size - sent)
                 except BlockingIOError:
-                    self._await(self._output, select.POLLOUT, "nothing could be sent")
+                    self._await_room(sent)
                 except OSError as error:
                     if error.errno == errno.EINVAL and not sent:
                         raise
@@ -198,7 +198,7 @@ class DescriptorChannel(Channel):
                 if sent > 0:
                     start += sent
                 elif -sent in (errno.EAGAIN, errno.EINTR):
-                    self._await(self._output, select.POLLOUT, "nothing could be sent")
+                    self._await_room(start - begin)
                 else:
                     error = OSError(-sent, os.strerror(-sent))
                     raise self._write_failure(error, start - begin) from error
@@ -279,12 +279,23 @@ class DescriptorChannel(Channel):
             try:
                 return self._write(views)
             except BlockingIOError:
-                self._await(self._output, select.POLLOUT, "nothing could be sent")
+                self._await_room(sent)
             except OSError as error:
                 raise self._write_failure(error, sent) from error
 
+    def _await_room(self, sent: int) -> None:
+        """Wait until more can be sent, after so many bytes."""
+        try:
+            self._await(self._output, select.POLLOUT, "nothing could be sent")
+        except ShutDown as error:
+            error.sent = sent
+            raise
+
     def _write_failure(self, error: OSError, sent: int) -> ChannelError:
-        self._interrupt.check(self.name)
+        if self._interrupt.raised:
+            down = ShutDown("the channel was shut down at this end", file=self.name)
+            down.sent = sent
+            return down
         if error.errno in _GONE:
             return self._broken(describe(error), sent)
         return ChannelError(f"could not write: {describe(error)}", file=self.name)

@@ -190,7 +190,7 @@ class Conduit:
             data = os.read(self._out, count - given)
             try:
                 channel.send(data)
-            except PeerClosed as error:
+            except (PeerClosed, ShutDown) as error:
                 error.sent += given
                 raise
             given += len(data)

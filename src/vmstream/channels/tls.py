@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from vmstream.channels.channel import Channel, Listener
-from vmstream.errors import ChannelError, PeerClosed, TimedOut, Unsupported
+from vmstream.errors import ChannelError, PeerClosed, ShutDown, TimedOut, Unsupported
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -259,9 +259,9 @@ class TlsChannel(Channel):
                 due = self._encrypt(piece)
                 try:
                     self._push()
-                except PeerClosed as error:
+                except (PeerClosed, ShutDown) as error:
                     # What did not go may be the session's own, an answer to a goodbye.
-                    if error.sent < due:
+                    if error.sent < due or isinstance(error, ShutDown):
                         error.sent = sent + error.sent // LARGEST_RECORD * RECORD
                         raise
                 sent += len(piece)
@@ -379,6 +379,9 @@ class TlsChannel(Channel):
         while data := self._records():
             try:
                 self._below.send(data)
+            except ShutDown as error:
+                error.sent += sent
+                raise
             except PeerClosed as error:
                 error.sent += sent
                 reason = self._parting_word()

@@ -400,7 +400,7 @@ class _Forward(_Way):
         """Send a piece and ``skipped`` bytes before it; then decode what went."""
         try:
             send()
-        except PeerClosed as error:
+        except (PeerClosed, ShutDown) as error:
             # A destination without a return path may close before it has read what
             # follows the end mark.
             if error.sent >= skipped:
